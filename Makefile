@@ -1,0 +1,36 @@
+# Every target makes its own .venv. Needs Python 3.10 or newer, make and a package index; `make PYTHON=python3.12 demo` picks one.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PACKAGES := configs db producer worker
+
+.PHONY: venv demo test lint bench docs clean
+
+venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: venv
+	PROMPTMILL_HOME=demo-output $(BIN)/promptmill render docs/demo.csv
+
+test: venv
+	$(BIN)/pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+bench: venv
+	set -e; for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done
+
+docs: venv
+	$(BIN)/python docs/generate_cli.py
+
+clean:
+	rm -rf .venv build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
