@@ -1,0 +1,118 @@
+"""Where things are and how the worker works: environment over ``promptmill.toml`` over ``default.toml``.
+
+Every field can be set as ``PROMPTMILL_<FIELD>``. ``promptmill.toml`` is read from the current folder,
+else from the home.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from configs.errors import ConfigError
+from msgspec import Meta
+
+PREFIX = "PROMPTMILL_"
+DEFAULTS = Path(__file__).with_name("default.toml")
+PRESETS = Path(__file__).with_name("presets")
+FILE_NAME = "promptmill.toml"
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings, checked. ``job`` holds the defaults of a job's parameters."""
+
+    #: Folder of the ledger, the images and the embedded queue.
+    home: Path = Path("~/promptmill")
+    #: Folder of the images; a batch has its own folder in it. None: ``home/images``.
+    images: Path | None = None
+    #: SQLAlchemy URL of the ledger. None: SQLite in ``home``.
+    database_url: str | None = None
+    #: URL of Redis or Valkey. None: the embedded one, started for as long as a command needs it.
+    broker_url: str | None = None
+    #: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    device: str = "auto"
+    #: ``auto`` is half precision on CUDA and single precision on the CPU.
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    #: Rows of one UNet call; an image with guidance takes two.
+    max_rows: Positive = 16
+    #: Jobs one message carries.
+    chunk_size: Positive = 16
+    #: Seconds after which a job whose worker fell silent is put back.
+    lease_seconds: Annotated[float, Meta(ge=1)] = 15.0
+    #: Starts after which a job that never ends is failed.
+    max_attempts: Positive = 3
+    #: The worker waits while the images' disk has less free space than this.
+    disk_watermark_mb: Annotated[int, Meta(ge=0)] = 500
+    image_format: Literal["png", "jpeg", "webp"] = "png"
+    job: dict[str, Any] = {}
+
+    @property
+    def images_root(self) -> Path:
+        return self.images or self.home / "images"
+
+    @property
+    def ledger_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'ledger.sqlite3'}"
+
+
+@cache
+def get_settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises:
+        ConfigError: a file or variable holds what its field cannot take.
+    """
+    return read_settings(os.environ, Path.cwd())
+
+
+def read_settings(environ: Mapping[str, str], folder: Path) -> Settings:
+    """Merge ``default.toml``, ``promptmill.toml`` in ``folder`` or the home, and the environment."""
+    defaults = read_toml(DEFAULTS)
+    home = Path(environ.get(f"{PREFIX}HOME") or Settings().home).expanduser()
+    found = next((f for f in (folder / FILE_NAME, home / FILE_NAME) if f.is_file()), None)
+    from_file = read_toml(found) if found else {}
+    from_environ = {
+        field: environ[PREFIX + field.upper()]
+        for field in Settings.__struct_fields__
+        if field != "job" and environ.get(PREFIX + field.upper())
+    }
+    job = {**defaults.get("job", {}), **from_file.get("job", {})}
+    return _checked({**defaults, **from_file, **from_environ, "job": job})
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The tables of ``presets/NAME.toml``: a job's parameters under ``job``, a worker's settings under ``worker``."""
+    if not re.fullmatch(r"[a-z0-9-]+", name) or not (PRESETS / f"{name}.toml").is_file():
+        known = ", ".join(sorted(preset.stem for preset in PRESETS.glob("*.toml")))
+        raise ConfigError(f"There is no preset {name!r}; there are: {known}.")
+    return read_toml(PRESETS / f"{name}.toml")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+
+
+def _checked(values: dict[str, Any]) -> Settings:
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"A setting is wrong: {error}; docs/configuration.md lists them all.") from error
+    return msgspec.structs.replace(settings, home=_absolute(settings.home), images=_absolute(settings.images))
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise ValueError(f"cannot be a {kind.__name__}")
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path and path.expanduser().resolve()

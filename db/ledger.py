@@ -1,0 +1,264 @@
+"""Every write to the ledger, each a compare-and-set in its own transaction. ``docs/job_states.md`` draws them."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Engine, and_, delete, insert, or_, select, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql import Executable
+
+from db.errors import LedgerUnreachable, NotInLedger
+from db.models import Batch, Image, Job, JobState
+
+T = TypeVar("T")
+
+#: Ids in one statement: databases limit its variables.
+SLICE = 100
+#: Seconds for which a write is tried again while the database is locked.
+PATIENCE = 60.0
+
+
+class Claim(NamedTuple):
+    """A job and the fence under which it was started: nobody without both may end it."""
+
+    job_id: int
+    fence: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBatch:
+    """What is known of a batch before its jobs are recorded."""
+
+    name: str
+    slug: str
+    source_sha256: str
+    image_format: str
+    total: int
+    priority: int = 5
+
+
+class Ledger:
+    """The writes. Reads are in `db.queries`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    # ---- batches
+
+    def create_batch(self, batch: NewBatch) -> int:
+        """Record a batch without jobs; nobody works on it until `open_batch`. Returns its id."""
+        values = {
+            "name": batch.name,
+            "folder": "",
+            "source_sha256": batch.source_sha256,
+            "image_format": batch.image_format,
+            "priority": batch.priority,
+            "total": batch.total,
+            "created_at": time.time(),
+        }
+
+        def write() -> int:
+            with self.engine.begin() as connection:
+                batch_id: int = connection.execute(insert(Batch).values(values).returning(Batch.id)).scalar_one()
+                folder = f"{batch_id:04d}-{batch.slug}".rstrip("-")
+                connection.execute(update(Batch).where(Batch.id == batch_id).values(folder=folder))
+                return batch_id
+
+        return self._patiently(write)
+
+    def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
+        """Record jobs of a batch that is not open yet, in one transaction."""
+        self._execute(insert(Job), jobs)
+
+    def open_batch(self, batch_id: int) -> None:
+        """All jobs are recorded: from now on they may be sent and started."""
+        self._change_batch(batch_id, submitted_at=time.time())
+
+    def discard_batch(self, batch_id: int) -> None:
+        """Remove a batch that was never opened, with its jobs."""
+
+        def write() -> None:
+            with self.engine.begin() as connection:
+                unopened = select(Batch.id).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
+                connection.execute(delete(Job).where(Job.batch_id.in_(unopened)))
+                connection.execute(delete(Batch).where(Batch.id == batch_id, Batch.submitted_at.is_(None)))
+
+        self._patiently(write)
+
+    def pause_batch(self, batch_id: int) -> None:
+        """No job of the batch is started until `resume_batch`; running ones finish."""
+        self._change_batch(batch_id, paused_at=time.time())
+
+    def resume_batch(self, batch_id: int) -> None:
+        self._change_batch(batch_id, paused_at=None)
+
+    def cancel_batch(self, batch_id: int) -> int:
+        """Cancel every queued job; running ones finish. Returns how many were cancelled."""
+        self._change_batch(batch_id, cancelled_at=time.time())
+        return self._execute(
+            update(Job)
+            .where(Job.batch_id == batch_id, Job.state == JobState.QUEUED)
+            .values(state=JobState.CANCELLED, finished_at=time.time())
+        ).rowcount
+
+    def retry_batch(self, batch_id: int) -> int:
+        """Put failed and cancelled jobs back, with their attempts forgotten. Returns how many."""
+        self._change_batch(batch_id, cancelled_at=None)
+        return self._execute(
+            update(Job)
+            .where(Job.batch_id == batch_id, Job.state.in_((JobState.FAILED, JobState.CANCELLED)))
+            .values(state=JobState.QUEUED, attempts=0, fence=Job.fence + 1, cause=None, message=None, finished_at=None)
+        ).rowcount
+
+    def _change_batch(self, batch_id: int, **values: float | None) -> None:
+        if not self._execute(update(Batch).where(Batch.id == batch_id).values(values)).rowcount:
+            raise NotInLedger(f"There is no batch {batch_id}; `promptmill status` lists them.")
+
+    # ---- jobs
+
+    def start_jobs(self, job_ids: Sequence[int], worker: str, lease_seconds: float) -> list[Claim]:
+        """Queued → running, for those of ``job_ids`` that are still queued in an open batch that is not paused.
+
+        The attempt is counted and the fence raised before any work. What is not returned is done, somebody else's,
+        paused or cancelled: leave it alone.
+        """
+        now = time.time()
+        startable = select(Batch.id).where(Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
+        statement = (
+            update(Job)
+            .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED, Job.batch_id.in_(startable))
+            .values(
+                state=JobState.RUNNING,
+                attempts=Job.attempts + 1,
+                fence=Job.fence + 1,
+                worker=worker,
+                lease_until=now + lease_seconds,
+                started_at=now,
+            )
+            .returning(Job.id, Job.fence)
+        )
+        return sorted(self._returning(statement))
+
+    def renew_leases(self, claims: Iterable[Claim], lease_seconds: float) -> None:
+        """Extend the leases of exactly these claims; one that has been taken away stays so."""
+        until = time.time() + lease_seconds
+        for part in _sliced(claims):
+            self._execute(update(Job).where(_held(part)).values(lease_until=until))
+
+    def finish_job(self, claim: Claim, image: Mapping[str, Any]) -> bool:
+        """Running → succeeded and the image's row, in one transaction.
+
+        Returns False, and records nothing, when the claim is no longer ours.
+        """
+        done = update(Job).where(_held([claim])).values(state=JobState.SUCCEEDED, **_ended())
+
+        def write() -> bool:
+            with self.engine.begin() as connection:
+                if not connection.execute(done).rowcount:
+                    return False
+                connection.execute(insert(Image).values(job_id=claim.job_id, created_at=time.time(), **image))
+                return True
+
+        return self._patiently(write)
+
+    def fail_job(self, claim: Claim, cause: str, message: str) -> bool:
+        """Running → failed, with one word for the cause and a message. False when the claim is no longer ours."""
+        values = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
+        return bool(self._execute(update(Job).where(_held([claim])).values(values)).rowcount)
+
+    def retry_job(self, claim: Claim, cause: str, message: str, max_attempts: int) -> JobState | None:
+        """After an unexpected error: running → queued, or → failed when its attempts are used up.
+
+        Returns the new state, or None when the claim is no longer ours.
+        """
+        held = _held([claim])
+        worn = update(Job).where(held, Job.attempts >= max_attempts)
+        failed = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
+        if self._execute(worn.values(failed)).rowcount:
+            return JobState.FAILED
+        back = update(Job).where(held).values(cause=cause, message=message, **_put_back())
+        return JobState.QUEUED if self._execute(back).rowcount else None
+
+    def release_jobs(self, claims: Iterable[Claim]) -> list[int]:
+        """Running → queued without counting the attempt: the worker stops, or waits for disk space. Returns the ids."""
+        released: list[int] = []
+        for part in _sliced(claims):
+            statement = update(Job).where(_held(part)).values(attempts=Job.attempts - 1, **_put_back())
+            released += (row[0] for row in self._returning(statement.returning(Job.id)))
+        return sorted(released)
+
+    def rescue_jobs(self, max_attempts: int, *, worker: str | None = None) -> list[int]:
+        """Put back the running jobs whose lease has expired, or all of ``worker`` when it is known to be dead.
+
+        A job that has used up its attempts kills its workers, and is failed as ``poison``. Returns the ids put back.
+        """
+        stalled = and_(
+            Job.state == JobState.RUNNING,
+            Job.lease_until < time.time() if worker is None else Job.worker == worker,
+        )
+        poison = f"Its worker died {max_attempts} times while making it; `promptmill retry` tries it again."
+        self._execute(
+            update(Job)
+            .where(stalled, Job.attempts >= max_attempts)
+            .values(state=JobState.FAILED, cause="poison", message=poison, fence=Job.fence + 1, **_ended())
+        )
+        statement = update(Job).where(stalled).values(_put_back()).returning(Job.id)
+        return sorted(row[0] for row in self._returning(statement))
+
+    # ---- execution
+
+    def _execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[Any]:
+        def write() -> CursorResult[Any]:
+            with self.engine.begin() as connection:
+                return connection.execute(statement, parameters)  # type: ignore[return-value]
+
+        return self._patiently(write)
+
+    def _returning(self, statement: Executable) -> list[Any]:
+        def write() -> list[Any]:
+            with self.engine.begin() as connection:
+                return list(connection.execute(statement).all())
+
+        return self._patiently(write)
+
+    def _patiently(self, write: Callable[[], T]) -> T:
+        """Run a whole transaction again while the database is locked: SQLite's own wait is not fair."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return write()
+            except OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise LedgerUnreachable(f"The ledger cannot be written: {error.orig}.") from error
+                time.sleep(random.uniform(0.05, 0.5))
+
+
+def _held(claims: Sequence[Claim]) -> Any:
+    """Rows still running under one of the claims' fences."""
+    mine = or_(*(and_(Job.id == claim.job_id, Job.fence == claim.fence) for claim in claims))
+    return and_(Job.state == JobState.RUNNING, mine)
+
+
+def _ended() -> dict[str, Any]:
+    return {"lease_until": None, "finished_at": time.time()}
+
+
+def _put_back() -> dict[str, Any]:
+    return {
+        "state": JobState.QUEUED,
+        "fence": Job.fence + 1,
+        "worker": None,
+        "lease_until": None,
+        "started_at": None,
+    }
+
+
+def _sliced(claims: Iterable[Claim]) -> Iterable[list[Claim]]:
+    rest = list(claims)
+    return (rest[i : i + SLICE] for i in range(0, len(rest), SLICE))

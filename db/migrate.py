@@ -1,0 +1,56 @@
+"""Brings a ledger to the schema this version works with."""
+
+from pathlib import Path
+
+from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import OperationalError
+
+from db.errors import LedgerTooNew, LedgerUnreachable
+from db.ledger import Ledger
+from db.session import open_database
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+#: The newest revision. A constant, since asking Alembic for it costs more than the commands that need it.
+HEAD = "0001"
+
+
+def open_ledger(url: str) -> Ledger:
+    """Open the ledger at ``url``, making or upgrading its tables where needed.
+
+    Raises:
+        LedgerUnreachable, NetworkFileSystem: see `db.session.open_database`.
+        LedgerTooNew: a newer version of Promptmill has been here.
+    """
+    engine = open_database(url)
+    if revision(engine) != HEAD:
+        upgrade(engine)
+    return Ledger(engine)
+
+
+def revision(engine: Engine) -> str | None:
+    """The schema revision the ledger is at; None for an empty database."""
+    with engine.connect().execution_options(readonly=True) as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return found
+
+
+def upgrade(engine: Engine) -> None:
+    """Apply the missing migrations in one transaction: two processes at once do it one after the other."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise LedgerTooNew(
+            f"The ledger is at revision {revision(engine)}, newer than this Promptmill knows ({HEAD}): upgrade it."
+        ) from error
+    except OperationalError as error:
+        raise LedgerUnreachable(f"The ledger cannot be upgraded: {error.orig}.") from error

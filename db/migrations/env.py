@@ -1,0 +1,14 @@
+"""Alembic's entry: runs the migrations on the connection `db.migrate` hands over."""
+
+from alembic import context
+
+from db.models import Model
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Model.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,134 @@
+"""Every read of the ledger."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, select
+
+from db.errors import NotInLedger
+from db.models import Batch, Image, Job, JobState
+
+#: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
+PAGE = 1000
+
+JOBS = Job.__table__
+IMAGES = Image.__table__
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFilter:
+    """Which jobs a listing shows; a field that is None does not restrict."""
+
+    batch_id: int | None = None
+    state: JobState | None = None
+    seed: int | None = None
+    steps: int | None = None
+    scale: float | None = None
+    sampler: str | None = None
+    #: Words that must all be in the prompt, in any order and case.
+    words: tuple[str, ...] = ()
+    #: Tag names with the value each must have.
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def batches(engine: Engine, limit: int = 20) -> Sequence[Row[Any]]:
+    """The newest batches that were submitted, newest first."""
+    statement = select(Batch.__table__).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(limit)
+    return _read(engine, statement)
+
+
+def find_batch(engine: Engine, name: str | None) -> Row[Any]:
+    """The batch of that id or file name; the newest without one. The newest wins where several have the name.
+
+    Raises:
+        NotInLedger: there is none.
+    """
+    statement = select(Batch.__table__).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(1)
+    if name is not None:
+        wanted = Batch.id == int(name) if name.isdecimal() else Batch.name == name
+        statement = statement.where(wanted)
+    found = _read(engine, statement)
+    if not found:
+        what = f"no batch {name}" if name else "no batch yet"
+        raise NotInLedger(f"There is {what}; `promptmill status` lists them, `promptmill submit FILE` makes one.")
+    return found[0]
+
+
+def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
+    """How many jobs of the batch are in each state."""
+    statement = select(Job.state, func.count()).where(Job.batch_id == batch_id).group_by(Job.state)
+    found: dict[JobState, int] = dict(_read(engine, statement))  # type: ignore[arg-type]
+    return {state: found.get(state, 0) for state in JobState}
+
+
+def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
+    """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
+    statement = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, Job.state == JobState.QUEUED)
+    number, ids = None, []
+    for job_id, chunk in _paged(engine, statement):
+        if chunk != number:
+            if ids:
+                yield number, ids
+            number, ids = chunk, []
+        ids.append(job_id)
+    if ids:
+        yield number, ids
+
+
+def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
+    """The jobs of those ids with their batch's ``folder`` and ``image_format``, in order of id."""
+    statement = (
+        select(JOBS, Batch.folder, Batch.image_format).join(Batch, Batch.id == Job.batch_id).where(Job.id.in_(job_ids))
+    )
+    return _read(engine, statement.order_by(Job.id))
+
+
+def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None = None) -> Sequence[Row[Any]]:
+    """Jobs with their images, newest first; ``before`` is the last job id of the page already seen."""
+    statement = _with_image().where(*_conditions(wanted)).order_by(Job.id.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    return _read(engine, statement)
+
+
+def find_job(engine: Engine, job_id: int) -> Row[Any]:
+    """One job with its image.
+
+    Raises:
+        NotInLedger: there is none.
+    """
+    found = _read(engine, _with_image().where(Job.id == job_id))
+    if not found:
+        raise NotInLedger(f"There is no job {job_id}; `promptmill history` lists them.")
+    return found[0]
+
+
+def _with_image() -> Select[Any]:
+    image = [column.label(f"image_{column.name}") for column in IMAGES.columns if column.name not in ("id", "job_id")]
+    batch = Batch.name.label("batch")
+    return select(JOBS, batch, *image).join(Batch, Batch.id == Job.batch_id).outerjoin(Image, Image.job_id == Job.id)
+
+
+def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
+    for name in ("batch_id", "state", "seed", "steps", "scale", "sampler"):
+        value = getattr(wanted, name)
+        if value is not None:
+            yield getattr(Job, name) == value
+    for word in wanted.words:
+        yield Job.prompt.icontains(word, autoescape=True)
+    for name, value in wanted.tags.items():
+        yield Job.tags[name].as_string() == value
+
+
+def _paged(engine: Engine, statement: Select[Any]) -> Iterator[Row[Any]]:
+    """All rows of a select that has ``Job.id`` first, in order of id, with no transaction open between pages."""
+    last = 0
+    while page := _read(engine, statement.where(Job.id > last).order_by(Job.id).limit(PAGE)):
+        yield from page
+        last = page[-1][0]
+
+
+def _read(engine: Engine, statement: Select[Any]) -> Sequence[Row[Any]]:
+    with engine.connect().execution_options(readonly=True) as connection:
+        return connection.execute(statement).all()

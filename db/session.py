@@ -1,0 +1,124 @@
+"""Opens the ledger's database with the settings that make it safe. Reasons: ``docs/architecture.md``."""
+
+import os
+import sqlite3
+import types
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+
+from db.errors import LedgerUnreachable, NetworkFileSystem
+
+#: Releases of SQLite with the WAL-reset bug (https://sqlite.org/wal.html#walresetbug) end here.
+SAFE_WAL = (3, 51, 3)
+PRAGMAS = (
+    "synchronous=full",
+    "foreign_keys=on",
+    "busy_timeout=30000",
+    "journal_size_limit=67108864",
+    "cache_size=-32768",
+    "temp_store=memory",
+    "trusted_schema=off",
+)
+NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
+
+
+def open_database(url: str) -> Engine:
+    """An engine on the ledger at ``url``; the folder of a SQLite file is made. The schema is `db.migrate`'s affair.
+
+    Raises:
+        LedgerUnreachable: the URL is wrong or the database does not answer.
+        NetworkFileSystem: a SQLite file would lie on a network file system.
+    """
+    parsed = _parse(url)
+    engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _open_server(parsed)
+    try:
+        engine.connect().close()
+    except OperationalError as error:
+        shown = parsed.render_as_string(hide_password=True)
+        raise LedgerUnreachable(f"The ledger at {shown} cannot be opened: {error.orig}.") from error
+    return engine
+
+
+def sqlite_driver() -> types.ModuleType:
+    """The newest SQLite at hand: the one `pysqlite3` carries, else Python's own."""
+    try:
+        import pysqlite3.dbapi2 as driver
+    except ImportError:
+        return sqlite3
+    return driver  # type: ignore[no-any-return]
+
+
+def journal_mode(driver: types.ModuleType) -> str:
+    """Write-ahead logging, unless this SQLite has the WAL-reset bug."""
+    return "wal" if driver.sqlite_version_info >= SAFE_WAL else "delete"
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect().import_dbapi()
+        return parsed
+    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+        raise LedgerUnreachable(
+            "PROMPTMILL_DATABASE_URL is no database this installation can open: write sqlite:///FILE, "
+            "or postgresql+psycopg://USER@HOST/NAME after `pip install promptmill[postgres]`."
+        ) from error
+
+
+def _open_server(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True)
+
+
+def _open_sqlite(url: URL) -> Engine:
+    folder = Path(url.database or ".").parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerUnreachable(f"The ledger's folder {folder} cannot be made: {error.strerror}.") from error
+    _refuse_network(folder)
+    driver = sqlite_driver()
+    engine = create_engine(url, module=driver, connect_args={"timeout": 30})
+    event.listen(engine, "connect", partial(_prepare, mode=journal_mode(driver)))
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object, *, mode: str) -> None:
+    connection.isolation_level = None
+    for pragma in (*PRAGMAS, f"journal_mode={mode}"):
+        connection.execute(f"pragma {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads before it writes fails at once when another has written meanwhile, whatever the
+    # busy timeout: so a writer takes the lock when it begins.
+    readonly = connection.get_execution_options().get("readonly")
+    connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
+
+
+def _refuse_network(folder: Path) -> None:
+    kind = file_system(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise NetworkFileSystem(
+            f"The ledger cannot lie on {folder} ({kind}): set PROMPTMILL_HOME to a local disk, "
+            "or PROMPTMILL_DATABASE_URL to a PostgreSQL database."
+        )
+
+
+def file_system(folder: Path) -> str:
+    """The type of the file system that holds ``folder``; empty where the system does not say."""
+    best, kind = "", ""
+    with suppress(OSError):
+        target = os.path.realpath(folder)
+        for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+            _, mount, fs, *_ = line.split()
+            inside = target == mount or target.startswith(mount.rstrip("/") + "/")
+            if inside and len(mount) >= len(best):
+                best, kind = mount, fs
+    return kind
