@@ -1,0 +1,1 @@
+"""What every part shares: a job's parameters, the samplers, settings and shipped files. Imports no other package."""

@@ -1,0 +1,172 @@
+"""The parameters of a job: one place for each one's name, type, bounds, and the sentence of what is allowed."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from configs.checkpoints import DEMO
+from configs.errors import InvalidParameter
+from configs.samplers import resolve
+
+MAX_SEED = 2**63 - 1
+MAX_TEXT = 8000
+WHOLE = re.compile(r"\s*([+-]?[0-9]{1,19})(?:\.0*)?\s*")
+"""A spreadsheet with gaps writes whole numbers as 42.0."""
+NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameters:
+    """One row with everything resolved, but for the seed (None: to be drawn) and the number of images."""
+
+    prompt: str
+    negative_prompt: str = ""
+    model: str
+    sampler: str
+    steps: int
+    scale: float
+    width: int
+    height: int
+    seed: int | None = None
+    num_images: int = 1
+    init_image: str | None = None
+    strength: float
+    eta: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """How one parameter is read from a cell or a setting, and in words what it takes."""
+
+    allowed: str
+    read: Callable[[object], Any]
+    """Raises InvalidParameter."""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}..."
+
+
+def _refusal(value: object, allowed: str) -> InvalidParameter:
+    return InvalidParameter(f"{_shown(value)} is not {allowed}")
+
+
+def _whole(low: int, high: int, *, multiple: int = 1, hint: str = "") -> Parameter:
+    allowed = f"a whole number from {low} to {high}{f', a multiple of {multiple}' if multiple > 1 else ''}{hint}"
+
+    def read(value: object) -> int:
+        found = WHOLE.fullmatch(str(value)) if isinstance(value, str | int | float) else None
+        if found and low <= (number := int(found[1])) <= high and number % multiple == 0:
+            return number
+        raise _refusal(value, allowed)
+
+    return Parameter(allowed, read)
+
+
+def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
+    allowed = f"a number {f'above {low:g}, up' if above_low else f'from {low:g}'} to {high:g}"
+
+    def read(value: object) -> float:
+        if isinstance(value, str | int | float) and NUMBER.fullmatch(str(value)):
+            number = float(value)
+            if math.isfinite(number) and low <= number <= high and not (above_low and number == low):
+                return number
+        raise _refusal(value, allowed)
+
+    return Parameter(allowed, read)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _refusal(value, "text")
+    if len(value) > MAX_TEXT:
+        raise InvalidParameter(f"has {len(value)} characters; at most {MAX_TEXT} are allowed")
+    if "\0" in value:
+        raise InvalidParameter("holds a NUL character; text only is allowed")
+    return value
+
+
+def _prompt(value: object) -> str:
+    text = _text(value)
+    if text and not text.isspace():
+        return text
+    raise InvalidParameter(f"is empty; a text of 1 to {MAX_TEXT} characters is needed")
+
+
+def _sampler(value: object) -> str:
+    return resolve(_text(value)).name
+
+
+@lru_cache(maxsize=256)
+def _known_model(model: str) -> str:
+    if model == DEMO:
+        return model
+    path = _path(model)
+    if _present(path, Path.exists):
+        return str(path.absolute())
+    # An absolute path may be one of the worker's machine.
+    if path.is_absolute() or HUB_ID.fullmatch(model):
+        return str(path)
+    raise _refusal(model, PARAMETERS["model"].allowed)
+
+
+def _model(value: object) -> str:
+    return _known_model(_text(value))
+
+
+@lru_cache(maxsize=4096)
+def _known_file(name: str) -> str:
+    path = _path(name)
+    if _present(path, Path.is_file):
+        return str(path.resolve())
+    raise _refusal(name, "an existing file; the path of an image is needed")
+
+
+def _init_image(value: object) -> str:
+    return _known_file(_text(value))
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~name" of nobody
+        return Path(text)
+
+
+def _present(path: Path, test: Callable[[Path], bool]) -> bool:
+    try:
+        return test(path)
+    except (OSError, ValueError):  # a name no file system takes
+        return False
+
+
+PARAMETERS: Mapping[str, Parameter] = {
+    "prompt": Parameter(f"a text of 1 to {MAX_TEXT} characters", _prompt),
+    "negative_prompt": Parameter(f"a text of at most {MAX_TEXT} characters", _text),
+    "model": Parameter(f"{DEMO}, a file or folder, or a hub id such as owner/name", _model),
+    "sampler": Parameter("the name of a sampler", _sampler),
+    "steps": _whole(1, 1000),
+    "scale": _number(0, 100),
+    "width": _whole(64, 4096, multiple=8),
+    "height": _whole(64, 4096, multiple=8),
+    "seed": _whole(0, MAX_SEED, hint=" (empty: one is drawn)"),
+    "num_images": _whole(1, 1000),
+    "init_image": Parameter("the path of an existing image", _init_image),
+    "strength": _number(0, 1, above_low=True),
+    "eta": _number(0, 1),
+}
+
+
+def read_parameter(name: str, value: object) -> Any:
+    """A cell's text, or a value from JSON, TOML or the command line, as the parameter's own type.
+
+    Raises:
+        InvalidParameter, UnknownSampler: the message names the value and what is allowed.
+    """
+    return PARAMETERS[name].read(value)
