@@ -1,0 +1,1 @@
+"""Takes files of prompts, submits them, and shows what became of them."""
