@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,3 +170,14 @@ def read_parameter(name: str, value: object) -> Any:
         InvalidParameter, UnknownSampler: the message names the value and what is allowed.
     """
     return PARAMETERS[name].read(value)
+
+
+def conflicts(row: Parameters) -> Iterator[tuple[str, str]]:
+    """What is wrong with the parameters of a row together: the parameter to change, and why."""
+    low, high = resolve(row.sampler).steps
+    if not low <= row.steps <= high:
+        yield "steps", f"{row.steps} is not a whole number from {low} to {high}, which sampler {row.sampler} takes"
+    if row.init_image is not None and int(row.steps * row.strength) < 1:
+        yield "strength", f"{row.strength:g} of {row.steps} steps leaves no step to run; raise strength or steps"
+    if row.seed is not None and row.seed + row.num_images - 1 > MAX_SEED:
+        yield "seed", f"{row.seed} is too large for {row.num_images} images; the last one's seed is at most {MAX_SEED}"

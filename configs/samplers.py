@@ -23,6 +23,8 @@ class Sampler(msgspec.Struct, frozen=True, kw_only=True):
     #: What its constructor gets on top of the checkpoint's noise schedule.
     options: Mapping[str, Any]
     aliases: tuple[str, ...]
+    #: Fewest and most steps it can do.
+    steps: tuple[int, int] = (1, 1000)
 
 
 @cache

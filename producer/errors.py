@@ -1,0 +1,80 @@
+"""What can go wrong on the producer's side, named by what happens next.
+
+ProducerError
+├── UsageError              correct the call or the file: nothing was queued (exit code 2)
+│   ├── InvalidPromptFile
+│   └── NoRecord
+├── QueueUnreachable        wait and try again: the batch is recorded
+├── QueueInUse              stop the other one: it has this home's queue
+├── QueueNotStarted         read the queue server's log
+├── ServerMissing           install a server, or name one that runs
+└── WorkerKeepsDying        read the worker's log
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ProducerError(Exception):
+    """Root of everything the producer raises on purpose; the message says what the user can do."""
+
+    exit_code = 1
+
+
+class UsageError(ProducerError):
+    """What was asked for cannot be done as it stands."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a prompt file. ``line`` is the physical line where the record starts, from 1; 0 for the file."""
+
+    file: str
+    line: int
+    column: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return ": ".join(part for part in (place, self.column, self.message) if part)
+
+
+class InvalidPromptFile(UsageError):
+    """Raised when rows of a prompt file are wrong; ``problems`` holds the first of all ``total``."""
+
+    def __init__(self, problems: Sequence[Problem], total: int) -> None:
+        super().__init__(problems, total)
+        self.problems = problems
+        self.total = total
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems]
+        if (hidden := self.total - len(lines)) > 0:
+            lines.append(f"{self.problems[0].file}: {hidden} more {'problem' if hidden == 1 else 'problems'}")
+        return "\n".join(lines)
+
+
+class NoRecord(UsageError):
+    """Raised when an image does not say what made it."""
+
+
+class QueueUnreachable(ProducerError):
+    """Raised when Redis does not answer or refuses."""
+
+
+class QueueInUse(ProducerError):
+    """Raised when another process has the embedded queue of this home."""
+
+
+class QueueNotStarted(ProducerError):
+    """Raised when the embedded queue's server does not come up."""
+
+
+class ServerMissing(ProducerError):
+    """Raised when there is no server for the embedded queue on this machine."""
+
+
+class WorkerKeepsDying(ProducerError):
+    """Raised when the embedded worker ends again and again."""
