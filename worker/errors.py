@@ -1,0 +1,88 @@
+"""What can go wrong in a worker, named by what happens next.
+
+WorkerError
+├── CheckpointRefused       the worker does not start with it; nothing has touched the device
+│   ├── CheckpointMissing
+│   ├── CheckpointBroken
+│   └── CheckpointUnsupported
+├── DeviceRefused           the worker does not start
+├── JobRefused              the job fails at once: no retry can help
+│   ├── InitImageRefused
+│   ├── SamplerRefused
+│   ├── SizeRefused
+│   └── PathRefused
+├── JobRetried              the job is tried again, and the attempt counts
+│   ├── NonFiniteImage
+│   └── OutOfMemory
+└── JobReturned             the job goes back to the queue, and no attempt counts
+    ├── EngineClosed
+    └── DiskFull
+"""
+
+
+class WorkerError(Exception):
+    """Root of everything a worker raises on purpose; the message is one sentence for the user."""
+
+
+class CheckpointRefused(WorkerError):
+    """The checkpoint cannot be used."""
+
+
+class CheckpointMissing(CheckpointRefused):
+    """No such checkpoint, here or on the hub."""
+
+
+class CheckpointBroken(CheckpointRefused):
+    """The checkpoint's files are damaged or incomplete."""
+
+
+class CheckpointUnsupported(CheckpointRefused):
+    """The checkpoint is of a kind that is not rendered here."""
+
+
+class DeviceRefused(WorkerError):
+    """The device or number format asked for is not on this machine."""
+
+
+class JobRefused(WorkerError):
+    """The job can never succeed as it stands."""
+
+
+class InitImageRefused(JobRefused):
+    """The init image cannot be read, or the strength leaves nothing to do."""
+
+
+class SamplerRefused(JobRefused):
+    """The sampler cannot run this checkpoint with this number of steps."""
+
+
+class SizeRefused(JobRefused):
+    """The checkpoint cannot make an image of this width and height."""
+
+
+class PathRefused(JobRefused):
+    """The image would be saved outside its folder."""
+
+
+class JobRetried(WorkerError):
+    """The job failed in a way that may pass."""
+
+
+class NonFiniteImage(JobRetried):
+    """The decoded image holds NaN or infinity."""
+
+
+class OutOfMemory(JobRetried):
+    """The image does not fit in the device's memory even alone."""
+
+
+class JobReturned(WorkerError):
+    """The job was not at fault."""
+
+
+class EngineClosed(JobReturned):
+    """The engine stopped before the image was done."""
+
+
+class DiskFull(JobReturned):
+    """The job waits for disk space."""

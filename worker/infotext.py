@@ -1,0 +1,100 @@
+"""Infotext: the A1111 `parameters` text, as its reader (modules/infotext_utils.py of A1111 1.10) understands it.
+
+text   = prompt [ LF "Negative prompt: " negative ] LF params
+params = key ": " value *( ", " key ": " value ), always the last line
+value  = a JSON string where it holds a comma, newline or colon, else raw
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
+from typing import Any
+
+NEGATIVE = "Negative prompt:"
+PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+SIZE = re.compile(r"(\d+)x(\d+)")
+SCHEDULE_TYPES = ("Karras", "Exponential", "SGM Uniform", "Beta")
+"""A1111 up to 1.8 ends the sampler's name with these; later ones write them apart."""
+
+
+def write_infotext(job: Mapping[str, Any]) -> str:
+    """The infotext of an image, from its job's parameters and `checkpoint_hash`, by the ledger's words.
+
+    Blanks around a line of a prompt do not survive the reader.
+    """
+    params = ", ".join(f"{key}: {_quote(value)}" for key, value in _params(job).items())
+    negative = f"{NEGATIVE} {job['negative_prompt']}" if job.get("negative_prompt") else ""
+    return "\n".join(part for part in (job["prompt"], negative, params) if part)
+
+
+def parse_infotext(text: str) -> dict[str, str]:
+    """Infotext as names and values: Prompt, Negative prompt, Steps, …; Size as Size-1 and Size-2."""
+    *lines, last = text.strip().split("\n")
+    found = PARAMETER.findall(last)
+    if len(found) < 3:
+        lines, found = [*lines, last], []
+    result = _parse_prompts([line.strip() for line in lines])
+    for key, value in found:
+        result.update(_parse_value(key, value))
+    return result
+
+
+def _params(job: Mapping[str, Any]) -> dict[str, object]:
+    """In the order of A1111's writer, which leaves out what does not apply."""
+    sampler, schedule_type = _split_sampler(job["sampler"])
+    params = {
+        "Steps": job["steps"],
+        "Sampler": sampler,
+        "Schedule type": schedule_type,
+        "CFG scale": job["scale"],
+        "Seed": job["seed"],
+        "Size": f"{job['width']}x{job['height']}",
+        "Model hash": job["checkpoint_hash"][:10],
+        "Model": PurePath(job["model"]).name.removesuffix(".safetensors"),
+        "Denoising strength": job["strength"] if job.get("init_image") else None,
+        "Eta": job.get("eta") or None,
+        "RNG": "CPU",
+        "Version": f"promptmill {_version()}",
+    }
+    return {key: value for key, value in params.items() if value is not None}
+
+
+def _split_sampler(name: str) -> tuple[str, str | None]:
+    """`DPM++ 2M Karras` is sampler `DPM++ 2M` with schedule type `Karras`."""
+    for schedule_type in SCHEDULE_TYPES:
+        if name.endswith(f" {schedule_type}"):
+            return name.removesuffix(f" {schedule_type}"), schedule_type
+    return name, None
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("promptmill")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _quote(value: object) -> str:
+    text = f"{value:.10g}" if isinstance(value, float) else str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(',\n:"') else text
+
+
+def _parse_prompts(lines: list[str]) -> dict[str, str]:
+    start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).lstrip(" ")
+    return {"Prompt": "\n".join(lines[:start]), "Negative prompt": negative}
+
+
+def _parse_value(key: str, value: str) -> dict[str, str]:
+    if size := SIZE.fullmatch(value):
+        return {f"{key}-1": size[1], f"{key}-2": size[2]}
+    if value.startswith('"') and value.endswith('"'):
+        try:
+            return {key: str(json.loads(value))}
+        except ValueError:
+            pass
+    return {key: value}

@@ -1,0 +1,57 @@
+"""A sample: one image to denoise, with every parameter resolved; and the picture it becomes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""RGB pixels, shape (H, W, 3)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """What makes an image, and nothing else: two equal samples give the same image."""
+
+    prompt: str
+    negative_prompt: str = ""
+    sampler: str
+    steps: int
+    scale: float
+    width: int
+    height: int
+    seed: int
+    eta: float = 0.0
+    init_image: Path | None = None
+    strength: float = 0.75
+
+    @property
+    def guided(self) -> bool:
+        """Whether classifier-free guidance is on (as diffusers has it: a scale above 1)."""
+        return self.scale > 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows it takes in a UNet call: the positive one, and the negative one where guided."""
+        return 2 if self.guided else 1
+
+    @property
+    def first_step(self) -> int:
+        """Steps skipped: an init image is noised only as far as `strength` says, the rest is not run."""
+        if self.init_image is None:
+            return 0
+        return self.steps - min(int(self.steps * self.strength), self.steps)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A finished sample on its way to disk."""
+
+    pixels: Pixels
+    seconds: float
+    """From its first step's preparation to its pixels, neighbours' work included."""
+    rows: int
+    """Rows of the largest UNet call it was part of: the batch shape."""
+    device: str
+    dtype: str
