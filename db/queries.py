@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, func, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select, text
+from sqlalchemy.sql import Executable
 
 from db.errors import NotInLedger
 from db.models import Batch, Image, Job, JobState
@@ -55,6 +56,13 @@ def find_batch(engine: Engine, name: str | None) -> Row[Any]:
     return found[0]
 
 
+def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:
+    """The submitted batches that are not paused and have queued jobs, oldest first."""
+    queued = exists().where(Job.batch_id == Batch.id, Job.state == JobState.QUEUED)
+    open_now = (Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
+    return _read(engine, select(Batch.__table__).where(*open_now, queued).order_by(Batch.id))
+
+
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
     """How many jobs of the batch are in each state."""
     statement = select(Job.state, func.count()).where(Job.batch_id == batch_id).group_by(Job.state)
@@ -84,6 +92,12 @@ def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
     return _read(engine, statement.order_by(Job.id))
 
 
+def has_ended_since(engine: Engine, worker: str, moment: float) -> bool:
+    """Whether a job that ``worker`` started has ended since then, well or not."""
+    statement = select(Job.id).where(Job.worker == worker, Job.finished_at >= moment).limit(1)
+    return bool(_read(engine, statement))
+
+
 def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None = None) -> Sequence[Row[Any]]:
     """Jobs with their images, newest first; ``before`` is the last job id of the page already seen."""
     statement = _with_image().where(*_conditions(wanted)).order_by(Job.id.desc()).limit(limit)
@@ -102,6 +116,12 @@ def find_job(engine: Engine, job_id: int) -> Row[Any]:
     if not found:
         raise NotInLedger(f"There is no job {job_id}; `promptmill history` lists them.")
     return found[0]
+
+
+def damage(engine: Engine) -> str:
+    """What SQLite's own check finds wrong with the file; empty when it is sound."""
+    found = _read(engine, text("PRAGMA quick_check(5)"))
+    return "; ".join(row[0] for row in found if row[0] != "ok")
 
 
 def _with_image() -> Select[Any]:
@@ -129,6 +149,6 @@ def _paged(engine: Engine, statement: Select[Any]) -> Iterator[Row[Any]]:
         last = page[-1][0]
 
 
-def _read(engine: Engine, statement: Select[Any]) -> Sequence[Row[Any]]:
+def _read(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
     with engine.connect().execution_options(readonly=True) as connection:
         return connection.execute(statement).all()

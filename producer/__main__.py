@@ -1,0 +1,5 @@
+"""``python -m producer`` is the command `promptmill`."""
+
+from producer.cli import main
+
+main()

@@ -1,0 +1,335 @@
+"""The command `promptmill`: reads the command line, calls, prints."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from configs.errors import ConfigError
+from configs.settings import PREFIX, get_settings, read_preset
+from db.errors import LedgerError
+from producer.errors import ProducerError
+from producer.interrupts import raise_on_sigterm
+from producer.options import PRESET, Tag, submission_options
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from db.ledger import Ledger
+    from producer.progress import Counts
+
+#: Libraries whose errors end a command with one sentence, by the package they come from: importing them costs time.
+OUTSIDE = {"sqlalchemy": "The ledger", "redis": "The queue", "kombu": "The queue"}
+
+
+class Commands(click.Group):
+    """Turns errors into one sentence and an exit code, for all commands in one place."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ProducerError, LedgerError, ConfigError) as error:
+            return _refuse(ctx, str(error), getattr(error, "exit_code", 1))
+        except Exception as error:
+            what = OUTSIDE.get(type(error).__module__.partition(".")[0])
+            if what is None:
+                raise
+            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+            return _refuse(ctx, f"{what} failed: {reason}. `promptmill doctor` looks for the reason.", 1)
+
+
+def _refuse(ctx: click.Context, message: str, exit_code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    ctx.exit(exit_code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="promptmill")
+def cli() -> None:
+    """Turn files of prompts into images in bulk: every image exactly once, with a searchable history.
+
+    \b
+    promptmill render prompts.csv        make all images of a file here and now
+    promptmill submit prompts.csv        queue them for workers that run elsewhere
+    promptmill history --seed 42 castle  find what was made
+
+    Settings are environment variables PROMPTMILL_* or stand in promptmill.toml.
+    """
+
+
+@cli.command()
+@submission_options
+def render(file: str, **flags: Any) -> None:
+    """Make all images of FILE on this machine: a CSV, TSV, text or JSON lines file, or - for standard input.
+
+    Every row is checked first. The queue, where none is configured, and a worker run for as long as it takes.
+    Ctrl-C finishes the images in the making and stops; `promptmill resume` goes on from there.
+
+    \b
+    promptmill render prompts.csv
+    promptmill render prompts.csv --steps 30 --sampler "Euler a" --num-images 4
+    """
+    from producer.local import LocalRendering
+    from producer.submit import check, record
+
+    settings, ledger = get_settings(), _ledger()
+    _use_worker_preset(flags["preset"])
+    submission = check(file, settings, **flags)
+    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
+        batch = record(submission, ledger)
+        _announce(batch)
+        counts = rendering.make(batch)
+    _conclude(batch, counts)
+
+
+@cli.command()
+@submission_options
+@click.option("--watch", is_flag=True, help="Show progress until the batch is done.")
+def submit(file: str, watch: bool, **flags: Any) -> None:
+    """Record all images of FILE and send them to the workers; FILE is as for `render`.
+
+    \b
+    promptmill submit prompts.csv --priority 2 --watch
+    """
+    from producer.queue import find_url
+    from producer.submit import check, record
+
+    settings, ledger = get_settings(), _ledger()
+    batch = record(check(file, settings, **flags), ledger)
+    _announce(batch)
+    url = find_url(settings)
+    if url is None:
+        click.echo(f"Recorded; it is sent when `promptmill worker` or `promptmill resume {batch.id}` starts.", err=True)
+        return
+    _send(url, ledger, batch)
+    if watch:
+        _watch(ledger, batch)
+
+
+@cli.command()
+@click.option("--name", help="Recorded with every image.  [default: worker-PID@HOST]")
+@click.option("--concurrency", type=click.IntRange(1, 16), help="Chunks in work at once.  [default: 3]")
+@click.option("--preset", help=PRESET)
+def worker(name: str | None, concurrency: int | None, preset: str | None) -> None:
+    """Take jobs from the queue and make their images until stopped (Ctrl-C or SIGTERM; twice stops at once).
+
+    Without PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine finds.
+    """
+    settings = get_settings()
+    _use_worker_preset(preset)
+    named = {"--name": name, "--concurrency": concurrency}
+    options = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
+    if settings.broker_url:
+        os.execv(sys.executable, [sys.executable, "-m", "worker", *options])
+    from producer.local import LocalRendering
+
+    with LocalRendering(settings, _ledger(), options=options) as rendering:
+        rendering.serve()
+
+
+@cli.command()
+@click.argument("batch", required=False)
+def watch(batch: str | None) -> None:
+    """Show how far BATCH is (its number or file name; the newest without one) until it is done."""
+    ledger = _ledger()
+    _watch(ledger, _find(ledger, batch))
+
+
+@cli.command()
+@click.argument("batch", required=False)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Batches listed.")
+def status(batch: str | None, limit: int) -> None:
+    """Show the jobs of BATCH by state, or list the newest batches."""
+    from producer.history import print_batch, print_batches
+
+    ledger = _ledger()
+    if batch is None:
+        print_batches(ledger.engine, limit)
+    else:
+        print_batch(ledger.engine, _find(ledger, batch), get_settings().images_root)
+
+
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--batch", help="Number or file name of a batch.")
+@click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
+@click.option("--seed", type=int)
+@click.option("--steps", type=int)
+@click.option("--scale", type=float)
+@click.option("--sampler", help="By any of its names.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="A column of the prompt file that is no parameter.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Jobs listed; 0 is all.")
+@click.option("--before", type=int, metavar="JOB", help="Only jobs older than this one: the next page.")
+@click.option("--json", "form", flag_value="json", help="One JSON object a line, with every field.")
+@click.option("--csv", "form", flag_value="csv", help="CSV with every field.")
+def history(words: tuple[str, ...], limit: int, before: int | None, form: str | None, **wanted: Any) -> None:
+    """List jobs and their images, newest first; WORDS must all be in the prompt.
+
+    \b
+    promptmill history castle --seed 42
+    promptmill history --batch prompts.csv --state failed
+    promptmill history --tag category=Animals --limit 0 --csv > animals.csv
+    """
+    from producer.history import find_jobs, print_history
+
+    jobs = find_jobs(_ledger().engine, words, limit=limit or None, before=before, **wanted)
+    print_history(jobs, get_settings().images_root, form=form or "table")
+
+
+@cli.command()
+@click.argument("target", metavar="JOB|IMAGE")
+def show(target: str) -> None:
+    """Show everything about a job, by its number, or about an image file, from what is written in it."""
+    from db import queries
+    from producer.show import print_image, print_job
+
+    if target.isdecimal():
+        print_job(queries.find_job(_ledger().engine, int(target)), get_settings().images_root)
+    else:
+        print_image(Path(target))
+
+
+@cli.command()
+@click.argument("batch", required=False)
+def pause(batch: str | None) -> None:
+    """Start no more jobs of BATCH (the newest without one); those in the making finish."""
+    ledger = _ledger()
+    found = _find(ledger, batch)
+    ledger.pause_batch(found.id)
+    click.echo(f"Batch {found.id} is paused; `promptmill resume {found.id}` goes on.")
+
+
+@cli.command()
+@click.argument("batch", required=False)
+def resume(batch: str | None) -> None:
+    """Go on with BATCH (the newest without one): make what is not made yet.
+
+    Without a queue to send it to, it is rendered here, as by `promptmill render`.
+    """
+    ledger = _ledger()
+    found = _find(ledger, batch)
+    ledger.resume_batch(found.id)
+    _go_on(ledger, found)
+
+
+@cli.command()
+@click.argument("batch", required=False)
+def cancel(batch: str | None) -> None:
+    """Cancel the queued jobs of BATCH (the newest without one); those in the making finish."""
+    ledger = _ledger()
+    found = _find(ledger, batch)
+    count = ledger.cancel_batch(found.id)
+    click.echo(f"{count} jobs of batch {found.id} are cancelled; `promptmill retry {found.id}` makes them after all.")
+
+
+@cli.command()
+@click.argument("batch", required=False)
+def retry(batch: str | None) -> None:
+    """Try the failed and cancelled jobs of BATCH (the newest without one) again, and go on as `resume` does."""
+    ledger = _ledger()
+    found = _find(ledger, batch)
+    click.echo(f"{ledger.retry_batch(found.id)} jobs of batch {found.id} are tried again.", err=True)
+    ledger.resume_batch(found.id)
+    _go_on(ledger, found)
+
+
+@cli.command()
+def doctor() -> None:
+    """Check everything rendering needs, and say for each fault what to do."""
+    from producer.doctor import examine
+
+    faults = 0
+    for finding in examine(get_settings()):
+        faults += not finding.ok
+        click.echo(f"{'ok   ' if finding.ok else 'FAULT'} {finding.name:<11} {finding.detail}")
+        if finding.remedy and not finding.ok:
+            click.echo(f"      {'':<11} → {finding.remedy}")
+    sys.exit(1 if faults else 0)
+
+
+@cli.group()
+def db() -> None:
+    """Look after the ledger's database."""
+
+
+@db.command()
+def upgrade() -> None:
+    """Bring the ledger's tables to this version; every command does so when it first opens an older ledger."""
+    from db.migrate import revision
+
+    click.echo(f"The ledger is at revision {revision(_ledger().engine)}.")
+
+
+def main() -> None:
+    """Entry point."""
+    raise_on_sigterm()
+    cli(prog_name="promptmill")
+
+
+def _ledger() -> "Ledger":
+    from db.migrate import open_ledger
+
+    return open_ledger(get_settings().ledger_url)
+
+
+def _find(ledger: "Ledger", batch: str | None) -> "Row[Any]":
+    from db.queries import find_batch
+
+    return find_batch(ledger.engine, batch)
+
+
+def _use_worker_preset(preset: str | None) -> None:
+    """Let the worker we start find the preset's settings in its environment."""
+    for name, value in (read_preset(preset) if preset else {}).get("worker", {}).items():
+        os.environ[f"{PREFIX}{name.upper()}"] = str(value)
+
+
+def _announce(batch: "Row[Any]") -> None:
+    click.echo(f"Batch {batch.id}: {batch.total} images of {batch.name}.", err=True)
+
+
+def _send(url: str, ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.queue import Queue
+
+    sent = Queue(url).send_batch(ledger, batch.id)
+    click.echo(f"{sent} jobs sent; `promptmill watch {batch.id}` shows how far they are.", err=True)
+
+
+def _go_on(ledger: "Ledger", batch: "Row[Any]") -> None:
+    """Send what is queued, or render it here where there is no queue."""
+    from producer.local import LocalRendering
+    from producer.progress import Counts
+    from producer.queue import find_url
+
+    settings = get_settings()
+    counts = Counts.read(ledger.engine, batch.id)
+    if not counts.left:
+        return _conclude(batch, counts)
+    if url := find_url(settings):
+        return _send(url, ledger, batch)
+    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
+        counts = rendering.make(batch)
+    return _conclude(batch, counts)
+
+
+def _watch(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.progress import watch
+
+    _conclude(batch, watch(ledger.engine, batch))
+
+
+def _conclude(batch: "Row[Any]", counts: "Counts") -> None:
+    """Say how it ended and where the images are; exits with 1 unless all succeeded."""
+    if counts.left:
+        click.echo(f"Stopped; `promptmill resume {batch.id}` goes on from there.", err=True)
+    if counts.failed or counts.cancelled:
+        how = f"{counts.failed} failed, {counts.cancelled} cancelled"
+        click.echo(f"{how}; `promptmill history --batch {batch.id} --state failed` says why.", err=True)
+    click.echo(f"{counts.succeeded} images in {get_settings().images_root / batch.folder}")
+    sys.exit(0 if counts.all_succeeded else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What several commands take from the command line."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from configs.errors import ConfigError
+from configs.parameters import PARAMETERS, read_parameter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Parameters of a job that make sense for a whole file.
+FLAGS = (
+    "negative_prompt", "model", "sampler", "steps", "scale", "width", "height", "seed", "num_images", "strength", "eta",
+)  # fmt: skip
+
+
+PRESET = "A set of parameters that ships with Promptmill; flags go over it."
+
+
+class ParameterType(click.ParamType):
+    """A job's parameter, checked by the same rules as a cell of a prompt file."""
+
+    def __init__(self, parameter: str) -> None:
+        self.name = self.parameter = parameter
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return read_parameter(self.parameter, value)
+        except ConfigError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Tag(click.ParamType):
+    """``NAME=VALUE``: a column of the prompt file, and what it must hold."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, separator, wanted = str(value).partition("=")
+        if not separator:
+            self.fail(f"{value!r} is not NAME=VALUE, such as category=Animals.", param, ctx)
+        return name, wanted
+
+
+def submission_options(command: F) -> F:
+    """FILE, and everything that can be said about the batch it becomes."""
+    for decorate in reversed(_submission_options()):
+        command = decorate(command)
+    return command
+
+
+def _submission_options() -> list[Callable[[F], F]]:
+    return [
+        click.argument("file", type=click.Path(allow_dash=True)),
+        *(_parameter_option(name) for name in FLAGS),
+        click.option("--preset", help=PRESET),
+        click.option("--name", help="Name of the batch.  [default: the file's name]"),
+        click.option(
+            "--priority", type=click.IntRange(0, 9), default=5, show_default=True, help="0 is made first, 9 last."
+        ),
+        click.option(
+            "--format", "image_format", type=click.Choice(["png", "jpeg", "webp"]), help="Format of the images."
+        ),
+    ]
+
+
+def _parameter_option(name: str) -> Callable[[F], F]:
+    allowed = PARAMETERS[name].allowed
+    return click.option(
+        f"--{name.replace('_', '-')}", name, type=ParameterType(name), metavar="VALUE",
+        help=f"{allowed[0].upper()}{allowed[1:]}.",
+    )  # fmt: skip

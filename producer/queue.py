@@ -1,0 +1,65 @@
+"""The queue as the producer sees it: something to send job ids to, which may be out of reach."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from configs.celeryconfig import create_app
+from configs.settings import Settings
+from db import outbox
+from db.ledger import Ledger
+from producer.errors import QueueUnreachable
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: Rescued jobs go before everything else.
+RESCUE_PRIORITY = 0
+
+
+def find_url(settings: Settings) -> str | None:
+    """The queue to send to: the configured one, else the embedded one that another process runs, else None."""
+    from producer.embedded import running_url
+
+    return settings.broker_url or running_url(settings.home)
+
+
+class Queue:
+    """Sends to the queue at ``url``.
+
+    Raises:
+        QueueUnreachable: it does not answer; the jobs stay queued in the ledger.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._app: Celery = create_app(url)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return str(self._app.connection_for_write().as_uri())
+
+    def ping(self) -> None:
+        with self._reaching(), self._app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+
+    def send_batch(self, ledger: Ledger, batch_id: int) -> int:
+        """Send every queued job of the batch; returns how many."""
+        with self._reaching():
+            return outbox.send_batch(self._app, ledger.engine, batch_id)
+
+    def send_rescued(self, job_ids: Sequence[int]) -> None:
+        """One id a message: a job that kills its worker then takes no other with it."""
+        with self._reaching():
+            outbox.send(self._app, ([job_id] for job_id in job_ids), priority=RESCUE_PRIORITY)
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        from kombu.exceptions import OperationalError
+        from redis.exceptions import RedisError
+
+        try:
+            yield
+        except (OperationalError, RedisError, OSError) as error:
+            raise QueueUnreachable(f"The queue at {self.shown_url} cannot be used: {error}.") from error

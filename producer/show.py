@@ -1,0 +1,91 @@
+"""Everything about one job or one image file: what was asked for, and what made it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row
+
+from producer.errors import NoRecord
+from producer.history import record
+from producer.table import moment, plain, print_fields
+
+#: Where images carry what made them: text chunks of PNG, EXIF tags of JPEG and WebP.
+INFOTEXT_CHUNK, RECORD_CHUNK = "parameters", "promptmill"
+EXIF_IFD, USER_COMMENT, IMAGE_DESCRIPTION = 0x8769, 0x9286, 0x010E
+#: Before the text of a UserComment: its character code (EXIF 2.3, 4.6.5).
+UNICODE = b"UNICODE\0"
+TIMES = ("started_at", "finished_at", "image_created_at")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What an image file says of itself; None for what it does not carry."""
+
+    infotext: str | None
+    record: dict[str, Any] | None
+
+
+def read_image(path: Path) -> Metadata:
+    """What a worker, or another program that writes infotext, put into an image.
+
+    Raises:
+        NoRecord: the file is no PNG, JPEG or WebP image, or carries neither.
+    """
+    from PIL import Image, PngImagePlugin
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+            is_png = isinstance(image, PngImagePlugin.PngImageFile)
+            found = _from_chunks(image.text) if is_png else _from_exif(image.getexif())
+    except (OSError, ValueError, SyntaxError) as error:
+        raise NoRecord(f"{path} cannot be read as a PNG, JPEG or WebP image: {error}.") from error
+    if found.infotext is None and found.record is None:
+        raise NoRecord(f"{path} does not say what made it; only images of Promptmill and of A1111's kin do.")
+    return found
+
+
+def print_job(row: Row[Any], root: Path) -> None:
+    """All of a job, and of its image if it has one."""
+    fields = record(row, root)
+    print_fields(_readable({**fields, **{name: moment(fields[name]) for name in TIMES}}))
+
+
+def print_image(path: Path) -> None:
+    """What an image file says of itself. Raises NoRecord."""
+    found = read_image(path)
+    for line in (found.infotext or "").splitlines():
+        print(plain(line))
+    if found.record:
+        print()
+        print_fields(_readable(found.record))
+
+
+def _readable(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values (tags, versions) as ``name value, name value``."""
+    return {
+        name: ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+
+
+def _from_chunks(text: Mapping[str, Any]) -> Metadata:
+    return Metadata(text.get(INFOTEXT_CHUNK), _parse(text.get(RECORD_CHUNK)))
+
+
+def _from_exif(exif: Any) -> Metadata:
+    comment = exif.get_ifd(EXIF_IFD).get(USER_COMMENT)
+    infotext = None
+    if isinstance(comment, bytes) and comment.startswith(UNICODE):
+        infotext = comment.removeprefix(UNICODE).decode("utf-16-be", "replace")
+    return Metadata(infotext, _parse(exif.get(IMAGE_DESCRIPTION)))
+
+
+def _parse(text: object) -> dict[str, Any] | None:
+    try:
+        found = json.loads(str(text))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

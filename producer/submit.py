@@ -1,0 +1,128 @@
+"""Submitting a prompt file: every row is checked, then all of them are recorded as the jobs of a batch."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row as BatchRow
+
+from configs.settings import Settings, read_preset
+from db import queries
+from db.ledger import Ledger, NewBatch
+from db.models import JobState
+from producer.prompts import PromptFile, Row
+
+#: Jobs recorded in one transaction.
+INSERT_SIZE = 5_000
+#: The last jobs of a batch go out in smaller chunks, so that every GPU gets some of them.
+TAIL, TAIL_SIZE = 64, 4
+#: Drawn seeds are this short so that people can read them out; given ones may be longer.
+DRAWN_SEEDS = 2**32
+SEEDS = 2**63
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A checked prompt file and what its batch is to be."""
+
+    prompts: PromptFile
+    batch: NewBatch
+    chunk_size: int
+
+
+def check(
+    file: str,
+    settings: Settings,
+    *,
+    preset: str | None = None,
+    name: str | None = None,
+    priority: int = 5,
+    image_format: str | None = None,
+    **flags: Any,
+) -> Submission:
+    """Read and check the whole file; nothing is recorded. ``flags`` go over the preset, and that over the settings.
+
+    Raises:
+        InvalidPromptFile: rows of it are wrong.
+        ConfigError: there is no such preset, or it holds what it cannot.
+    """
+    given = {parameter: value for parameter, value in flags.items() if value is not None}
+    preset_job = read_preset(preset).get("job", {}) if preset else {}
+    prompts = PromptFile("-" if file == "-" else Path(file), defaults={**settings.job, **preset_job, **given})
+    batch = NewBatch(
+        name=name or prompts.name,
+        slug=slug(name or Path(prompts.name).stem),
+        source_sha256=prompts.sha256,
+        image_format=image_format or settings.image_format,
+        total=prompts.check(),
+        priority=priority,
+    )
+    return Submission(prompts=prompts, batch=batch, chunk_size=settings.chunk_size)
+
+
+def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
+    """Record the batch with all its jobs, and open it; when anything stops that, nothing of it is left."""
+    batch_id = ledger.create_batch(submission.batch)
+    try:
+        jobs = resolve_jobs(submission, batch_id)
+        while part := list(islice(jobs, INSERT_SIZE)):
+            ledger.add_jobs(part)
+        ledger.open_batch(batch_id)
+    except BaseException:
+        ledger.discard_batch(batch_id)
+        raise
+    return queries.find_batch(ledger.engine, str(batch_id))
+
+
+def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, Any]]:
+    """The rows of the job table: one for each image of each row, with its seed."""
+    index, total = 0, submission.batch.total
+    for row in submission.prompts.rows():
+        shared = _shared_values(row, batch_id, submission.batch.priority)
+        seed = secrets.randbelow(DRAWN_SEEDS) if row.parameters.seed is None else row.parameters.seed
+        for image_index in range(row.parameters.num_images):
+            chunk = chunk_of(index, total, submission.chunk_size)
+            yield {**shared, "chunk": chunk, "image_index": image_index, "seed": (seed + image_index) % SEEDS}
+            index += 1
+
+
+def chunk_of(index: int, total: int, size: int) -> int:
+    """The number of the chunk that the job at ``index`` of ``total`` is first sent in, from 0.
+
+    Chunks have ``size`` jobs, the last `TAIL` jobs go in chunks of `TAIL_SIZE`.
+    """
+    full = max(0, total - TAIL) // size
+    if index < full * size:
+        return index // size
+    return full + (index - full * size) // min(size, TAIL_SIZE)
+
+
+def slug(name: str) -> str:
+    """The name as part of a folder's name: ``[a-z0-9-]``, at most 40 characters, possibly none."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].rstrip("-")
+
+
+def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
+    asked = row.parameters
+    return {
+        "batch_id": batch_id,
+        "line": row.line,
+        "priority": priority,
+        "prompt": asked.prompt,
+        "negative_prompt": asked.negative_prompt,
+        "model": asked.model,
+        "sampler": asked.sampler,
+        "steps": asked.steps,
+        "scale": asked.scale,
+        "width": asked.width,
+        "height": asked.height,
+        "init_image": asked.init_image,
+        "strength": asked.strength,
+        "eta": asked.eta,
+        "tags": row.tags,
+        "state": JobState.QUEUED,
+    }
