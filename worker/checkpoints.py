@@ -14,10 +14,10 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from configs.checkpoints import checkpoint_path
 from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from configs.checkpoints import checkpoint_path
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointRefused, CheckpointUnsupported, DeviceRefused
 from worker.weights import PICKLES, find_weights, hash_files, read_header
 
@@ -158,9 +158,7 @@ def _load(folder: Path, component: str, variant: str | None, dtype: torch.dtype)
     with _refusing(CheckpointBroken, f"The {component} of {folder} cannot be loaded"):
         model, info = model_class.from_pretrained(folder, subfolder=component, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
-        raise CheckpointBroken(
-            f"The {component} of {folder} lacks {len(missing)} weights, {missing[0]} for one; download it again."
-        )
+        raise CheckpointBroken(f"The {component} of {folder} lacks weights, {missing[0]} for one; download it again.")
     return model
 
 

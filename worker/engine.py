@@ -137,6 +137,8 @@ class Engine:
     def _shed(self) -> None:
         for request in self._batcher.withdraw():
             request.future.cancel()
+            # Without it those who wait in `as_completed` would never hear of it.
+            request.future.set_running_or_notify_cancel()
         if self._closing is Closing.DROP:
             dropped = [*self._batcher.running(), *self._take_landed()]
             self._fail(dropped, EngineClosed("The engine stopped before the image was done."))

@@ -74,6 +74,12 @@ def make_vae() -> AutoencoderKL:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tiny tensors lose more by waiting for a second thread than they gain."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8 latent channels, 4 pixels a latent, v-prediction: nothing as in SD 1.x. Images are 32x32."""
