@@ -48,9 +48,9 @@ class Parameter:
     """Raises InvalidParameter."""
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, longest: int = 60) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:56]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _refusal(value: object, allowed: str) -> InvalidParameter:
@@ -82,25 +82,34 @@ def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
     return Parameter(allowed, read)
 
 
-def _text(value: object) -> str:
+def read_text(value: object) -> str:
+    """Text that a database and a terminal can take, at most 8000 characters. Raises InvalidParameter."""
     if not isinstance(value, str):
         raise _refusal(value, "text")
     if len(value) > MAX_TEXT:
         raise InvalidParameter(f"has {len(value)} characters; at most {MAX_TEXT} are allowed")
-    if "\0" in value:
-        raise InvalidParameter("holds a NUL character; text only is allowed")
+    if "\0" in value or not (value.isascii() or _is_unicode(value)):
+        raise InvalidParameter("holds a NUL character or half of a surrogate pair; only text is allowed")
     return value
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _prompt(value: object) -> str:
-    text = _text(value)
+    text = read_text(value)
     if text and not text.isspace():
         return text
     raise InvalidParameter(f"is empty; a text of 1 to {MAX_TEXT} characters is needed")
 
 
 def _sampler(value: object) -> str:
-    return resolve(_text(value)).name
+    return resolve(read_text(value).strip()).name
 
 
 @lru_cache(maxsize=256)
@@ -117,7 +126,7 @@ def _known_model(model: str) -> str:
 
 
 def _model(value: object) -> str:
-    return _known_model(_text(value))
+    return _known_model(read_text(value).strip())
 
 
 @lru_cache(maxsize=4096)
@@ -125,11 +134,11 @@ def _known_file(name: str) -> str:
     path = _path(name)
     if _present(path, Path.is_file):
         return str(path.resolve())
-    raise _refusal(name, "an existing file; the path of an image is needed")
+    raise InvalidParameter(f"{_shown(name, 300)} is not an existing file; the path of an image is needed")
 
 
 def _init_image(value: object) -> str:
-    return _known_file(_text(value))
+    return _known_file(read_text(value).strip())
 
 
 def _path(text: str) -> Path:
@@ -148,7 +157,7 @@ def _present(path: Path, test: Callable[[Path], bool]) -> bool:
 
 PARAMETERS: Mapping[str, Parameter] = {
     "prompt": Parameter(f"a text of 1 to {MAX_TEXT} characters", _prompt),
-    "negative_prompt": Parameter(f"a text of at most {MAX_TEXT} characters", _text),
+    "negative_prompt": Parameter(f"a text of at most {MAX_TEXT} characters", read_text),
     "model": Parameter(f"{DEMO}, a file or folder, or a hub id such as owner/name", _model),
     "sampler": Parameter("the name of a sampler", _sampler),
     "steps": _whole(1, 1000),
@@ -172,12 +181,13 @@ def read_parameter(name: str, value: object) -> Any:
     return PARAMETERS[name].read(value)
 
 
-def conflicts(row: Parameters) -> Iterator[tuple[str, str]]:
-    """What is wrong with the parameters of a row together: the parameter to change, and why."""
-    low, high = resolve(row.sampler).steps
-    if not low <= row.steps <= high:
-        yield "steps", f"{row.steps} is not a whole number from {low} to {high}, which sampler {row.sampler} takes"
-    if row.init_image is not None and int(row.steps * row.strength) < 1:
-        yield "strength", f"{row.strength:g} of {row.steps} steps leaves no step to run; raise strength or steps"
-    if row.seed is not None and row.seed + row.num_images - 1 > MAX_SEED:
-        yield "seed", f"{row.seed} is too large for {row.num_images} images; the last one's seed is at most {MAX_SEED}"
+def conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with a row's parameters, all read, together: the parameter to change, and why."""
+    steps, strength, seed, images = row["steps"], row["strength"], row["seed"], row["num_images"]
+    low, high = resolve(row["sampler"]).steps
+    if not low <= steps <= high:
+        yield "steps", f"{steps} is not a whole number from {low} to {high}, which sampler {row['sampler']} takes"
+    if row["init_image"] is not None and int(steps * strength) < 1:
+        yield "strength", f"{strength:g} of {steps} steps leaves no step to run; raise strength or steps"
+    if seed is not None and seed + images - 1 > MAX_SEED:
+        yield "seed", f"{seed} is too large for {images} images; the last one's seed is at most {MAX_SEED}"

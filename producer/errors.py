@@ -12,7 +12,8 @@ ProducerError
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from producer.problems import Problem
 
 
 class ProducerError(Exception):
@@ -25,20 +26,6 @@ class UsageError(ProducerError):
     """What was asked for cannot be done as it stands."""
 
     exit_code = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing wrong in a prompt file. ``line`` is the physical line where the record starts, from 1; 0 for the file."""
-
-    file: str
-    line: int
-    column: str
-    message: str
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return ": ".join(part for part in (place, self.column, self.message) if part)
 
 
 class InvalidPromptFile(UsageError):

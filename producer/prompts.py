@@ -1,0 +1,128 @@
+"""Prompt files: CSV and its kin, plain text and JSON lines, read as rows of parameters and checked as a whole."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.checkpoints import native_size
+from configs.errors import ConfigError, InvalidParameter
+from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter
+from producer.errors import InvalidPromptFile
+from producer.problems import Report
+from producer.records import Cells, read_records
+from producer.source import Source
+
+Values = dict[str, Any]
+"""Parameters by name, each of its own type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One record of a prompt file. ``line`` is the physical line where it starts, from 1."""
+
+    line: int
+    parameters: Parameters
+    tags: dict[str, str]
+    """Columns that are no parameters, as the file spells them; empty ones are left out."""
+
+
+class PromptFile:
+    """A file of prompts, opened once; it may be gone through several times, one pass at a time.
+
+    Memory does not grow with the file. ``defaults`` holds what a row gets where its cell is empty or absent: flags over
+    preset over ``default.toml``. Without width or height there, they are the checkpoint's own.
+
+    Raises:
+        InvalidPromptFile: the file cannot be opened.
+        ConfigError: a default is not what its parameter takes.
+    """
+
+    def __init__(self, path: Path | Literal["-"], *, defaults: Mapping[str, object]) -> None:
+        self._defaults = _read_defaults(defaults)
+        self._source = Source(path)
+        self.name = self._source.name
+        self.sha256 = self._source.sha256
+
+    def check(self, limit: int = 100) -> int:
+        """Go through all rows; the number of jobs they are.
+
+        Raises:
+            InvalidPromptFile: rows are wrong; it has the first ``limit`` problems and counts all.
+        """
+        report = Report(self._source.label, limit)
+        jobs = sum(values["num_images"] for _, values, _ in self._read(report))
+        if not (jobs or report.total):
+            empty = not self._source.first_line()
+            report.add(0, "", f"{'is empty' if empty else 'has a header and no rows'}; give at least one prompt")
+        _refuse(report)
+        return jobs
+
+    def rows(self) -> Iterator[Row]:
+        """All rows in the file's order.
+
+        Raises:
+            InvalidPromptFile: at the first problem; ``check`` tells all of them beforehand.
+        """
+        report = Report(self._source.label, limit=1)
+        for line, values, tags in self._read(report):
+            _refuse(report)
+            yield Row(line, Parameters(**values), tags)
+        _refuse(report)
+
+    def _read(self, report: Report) -> Iterator[tuple[int, Values, dict[str, str]]]:
+        """Line, parameters and tags of the records with which nothing is wrong; what is, is reported."""
+        for line, cells in read_records(self._source, report):
+            known = report.total
+            values, tags = self._read_cells(line, cells, report)
+            if report.total == known:
+                _add_size(values)
+                for name, message in conflicts(values):
+                    report.add(line, name, message)
+            if report.total == known:
+                yield line, values, tags
+
+    def _read_cells(self, line: int, cells: Cells, report: Report) -> tuple[Values, dict[str, str]]:
+        values, tags = self._defaults.copy(), dict[str, str]()
+        for column, cell in cells:
+            if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
+                continue
+            target, key = (values, column.name) if column.name else (tags, column.heading)
+            # A bad prompt is not a missing one.
+            target[key] = None
+            try:
+                target[key] = column.read(cell)
+            except ConfigError as error:
+                report.add(line, column.heading, str(error))
+        if "prompt" not in values:
+            report.add(line, "prompt", f"is empty; {PARAMETERS['prompt'].allowed} is needed")
+        return values, tags
+
+
+def _read_defaults(defaults: Mapping[str, object]) -> Values:
+    given = {name: _read_default(name, value) for name, value in defaults.items() if value is not None}
+    return {"negative_prompt": "", "seed": None, "num_images": 1, "init_image": None, **given}
+
+
+def _read_default(name: str, value: object) -> Any:
+    if name not in PARAMETERS or name == "prompt":
+        known = ", ".join(parameter for parameter in PARAMETERS if parameter != "prompt")
+        raise InvalidParameter(f"{name}: is no parameter of a job; there are {known}.")
+    try:
+        return read_parameter(name, value)
+    except ConfigError as error:
+        raise InvalidParameter(f"{name}: {error}") from error
+
+
+def _add_size(values: Values) -> None:
+    if "size" in values:
+        values["width"], values["height"] = values.pop("size")
+    if "width" not in values or "height" not in values:
+        width, height = native_size(values["model"])
+        values.setdefault("width", width)
+        values.setdefault("height", height)
+
+
+def _refuse(report: Report) -> None:
+    if report.total:
+        raise InvalidPromptFile(report.problems, report.total)
