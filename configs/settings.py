@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from configs.errors import ConfigError
 from msgspec import Meta
+
+from configs.errors import ConfigError
 
 PREFIX = "PROMPTMILL_"
 DEFAULTS = Path(__file__).with_name("default.toml")

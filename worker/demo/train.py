@@ -30,8 +30,8 @@ from worker.demo.vocabulary import MAX_TOKENS, build_tokenizer
 
 VAE_BATCH, VAE_RATE = 16, 2e-3
 UNET_BATCH, UNET_RATE = 64, 1.5e-3
-#: Pictures encoded once and drawn from when the UNet is trained.
-PICTURES = 16_000
+#: Pictures painted once and drawn from in both trainings.
+PICTURES = 12_000
 LATENT_CHANNELS = 8
 TEXT_WIDTH = 96
 PREDICTION = "v_prediction"
@@ -42,10 +42,10 @@ def build_vae() -> AutoencoderKL:
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 5,
         up_block_types=("UpDecoderBlock2D",) * 5,
-        block_out_channels=(16, 24, 32, 48, 48),
+        block_out_channels=(8, 16, 32, 48, 64),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=4,
+        norm_num_groups=1,
         sample_size=SIDE,
     )
     keep_variance(vae)
@@ -109,9 +109,14 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def paint(scenes: list[Scene], rng: random.Random) -> Tensor:
-    """Pictures of the scenes, (N, 3, SIDE, SIDE) in [-1, 1]."""
-    pictures = np.stack([np.asarray(draw(scene, rng), dtype=np.float32) for scene in scenes])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+    """Pictures of the scenes, (N, 3, SIDE, SIDE) in 8 bits."""
+    pictures = np.stack([np.asarray(draw(scene, rng)) for scene in scenes])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+def scaled(pictures: Tensor) -> Tensor:
+    """8-bit pictures in [-1, 1]."""
+    return pictures / 127.5 - 1
 
 
 def decaying(optimizer: torch.optim.Optimizer, peak: float, steps: int) -> Iterator[int]:
@@ -126,14 +131,12 @@ def decaying(optimizer: torch.optim.Optimizer, peak: float, steps: int) -> Itera
         yield step
 
 
-def train_vae(vae: AutoencoderKL, scenes: list[Scene], steps: int, rng: random.Random) -> None:
+def train_vae(vae: AutoencoderKL, pictures: Tensor, steps: int, rng: random.Random) -> None:
     """Fit reconstruction: three quarters of the steps on crops, which cost a quarter, then on whole pictures."""
     optimizer = torch.optim.AdamW(vae.parameters(), VAE_RATE, betas=(0.9, 0.99), weight_decay=0)
     for step in decaying(optimizer, VAE_RATE, steps):
-        pictures = paint(rng.choices(scenes, k=VAE_BATCH), rng)
-        if step < 0.75 * steps:
-            pictures = crop(pictures, SIDE // 2, rng)
-        loss = restoring_loss(vae, pictures)
+        batch = scaled(pictures[rng.choices(range(len(pictures)), k=VAE_BATCH)])
+        loss = restoring_loss(vae, crop(batch, SIDE // 2, rng) if step < 0.75 * steps else batch)
         descend(loss, optimizer, vae.parameters())
         if step % 50 == 0:
             click.echo(f"  vae loss {loss.item():.4f}")
@@ -168,10 +171,9 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Iterator
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, scenes: list[Scene], rng: random.Random) -> Tensor:
-    """Latents of the scenes' pictures, scaled to unit variance; the scale is kept in the VAE's config."""
-    parts = [scenes[i : i + 16] for i in range(0, len(scenes), 16)]
-    latents = torch.cat([vae.encode(paint(part, rng)).latent_dist.mean for part in parts])
+def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Latents of the pictures, scaled to unit variance; the scale is kept in the VAE's config."""
+    latents = torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
     vae.register_to_config(scaling_factor=1 / latents.std().item())
     return latents * vae.config.scaling_factor
 
@@ -241,10 +243,11 @@ def main(out: Path, vae_steps: int, unet_steps: int, seed: int, threads: int) ->
     torch.set_num_threads(threads)
     rng = random.Random(seed)
     seen, _ = split()
-    pipeline = assemble(build_vae())
-    train_vae(pipeline.vae, seen, vae_steps, rng)
     scenes = rng.choices(seen, k=PICTURES)
-    latents = encode_pictures(pipeline.vae, scenes, rng)
+    pictures = paint(scenes, rng)
+    pipeline = assemble(build_vae())
+    train_vae(pipeline.vae, pictures, vae_steps, rng)
+    latents = encode_pictures(pipeline.vae, pictures)
     for _ in train_unet(pipeline, latents, scenes, unet_steps, rng):
         pass
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)

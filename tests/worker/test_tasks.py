@@ -1,0 +1,143 @@
+"""A chunk's way through one worker: real ledger, real engine on a tiny checkpoint, real files."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.settings import Settings
+from db import queries
+from db.ledger import Ledger
+from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
+from worker.app import open_engine
+from worker.leases import Leases
+from worker.tasks import ChunkRunner
+from worker.warm import WarmEngine
+
+NAME = "test@here"
+
+
+class Bench:
+    """A runner with what it would send, and a way to read its jobs."""
+
+    def __init__(self, runner: ChunkRunner, sent: list[int]) -> None:
+        self.runner, self.sent = runner, sent
+
+    def render(self, ids: list[int]) -> list[Any]:
+        self.runner.render_chunk(ids)
+        return [queries.find_job(self.runner.ledger.engine, job_id) for job_id in ids]
+
+
+@pytest.fixture
+def bench(ledger: Ledger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:  # noqa: F811
+    with ExitStack() as stack:
+
+        def make(on_open: Callable[[], object] = lambda: None, **changes: Any) -> Bench:
+            settings = msgspec.structs.replace(Settings(home=tmp_path, device="cpu", disk_watermark_mb=0), **changes)
+            settings.images_root.mkdir(exist_ok=True)
+            warm = WarmEngine(lambda model: on_open() or open_engine(model, settings))
+            stack.callback(warm.close, finish=False)
+            leases = stack.enter_context(Leases(ledger, settings.lease_seconds))
+            sent: list[int] = []
+            runner = ChunkRunner(
+                settings=settings, name=NAME, ledger=ledger, leases=leases, warm=warm, send=sent.extend
+            )
+            return Bench(runner, sent)
+
+        yield make
+
+
+@pytest.fixture
+def jobs(batch: Callable[..., list[int]], checkpoint_folder: Path) -> Callable[..., list[int]]:  # noqa: F811
+    """Record small jobs for the tiny checkpoint."""
+
+    def record(*changes: dict[str, Any]) -> list[int]:
+        small = {"model": str(checkpoint_folder), "steps": 2, "width": 32, "height": 32}
+        return batch(*({**small, "seed": i, **change} for i, change in enumerate(changes)))
+
+    return record
+
+
+def test_a_chunk_becomes_images_and_rows(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    for found in bench().render(jobs({}, {"prompt": "b", "steps": 3, "sampler": "Euler a"})):
+        with Image.open(tmp_path / "images" / found.image_path) as image:
+            pixels = np.asarray(image)
+        assert found.state.value == "succeeded"
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == found.image_sha256
+        assert (found.image_width, found.image_height, found.image_worker) == (32, 32, NAME)
+        assert found.image_batch_rows >= 2
+        assert "torch" in found.image_versions
+
+
+def test_a_chunk_delivered_twice_is_made_once(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    one, ids = bench(), jobs({}, {})
+    first = one.render(ids)
+    times = [path.stat().st_mtime_ns for path in (tmp_path / "images").rglob("*.png")]
+    assert one.render(ids) == first
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "images").rglob("*.png")] == times
+
+
+def test_a_job_that_cannot_be_made_fails_alone(bench: Any, jobs: Any) -> None:
+    good, bad = bench().render(jobs({}, {"init_image": "/nowhere.png"}))
+    assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "invalid")
+    assert "/nowhere.png" in bad.message
+
+
+def test_jobs_of_two_checkpoints_share_a_chunk(bench: Any, jobs: Any, checkpoint_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").symlink_to(checkpoint_folder)
+    found = bench().render(jobs({}, {"model": str(tmp_path / "other")}, {}))
+    assert {job.state.value for job in found} == {"succeeded"}
+
+
+def test_a_checkpoint_that_cannot_be_opened_fails_its_jobs_and_no_others(bench: Any, jobs: Any) -> None:
+    good, bad = bench().render(jobs({}, {"model": "/nowhere"}))
+    assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "checkpoint")
+
+
+def test_a_result_after_a_rescue_is_not_recorded(bench: Any, jobs: Any, ledger: Ledger) -> None:  # noqa: F811
+    (found,) = bench(on_open=lambda: ledger.rescue_jobs(3, worker=NAME) and None).render(jobs({}))
+    assert (found.state.value, found.image_path) == ("queued", None)
+
+
+def test_a_stopped_engine_gives_its_jobs_back(bench: Any, jobs: Any) -> None:
+    one, ids = bench(), jobs({}, {})
+    one.render(ids[:1])
+    one.runner.warm.close(finish=True)
+    (found,) = one.render(ids[1:])
+    assert (found.state.value, found.attempts, one.sent) == ("queued", 0, ids[1:])
+
+
+def test_an_engine_stopped_at_work_finishes_what_it_holds_and_gives_the_rest_back(bench: Any, jobs: Any) -> None:
+    one, ids = bench(max_rows=2), jobs(*[{"steps": 200}] * 3)
+    threading.Timer(1, one.runner.warm.close, kwargs={"finish": True}).start()
+    found = one.render(ids)
+    assert [job.state.value for job in found] == ["succeeded", "queued", "queued"]
+    assert one.sent == ids[1:]
+
+
+def test_a_full_disk_costs_no_attempt(bench: Any, jobs: Any) -> None:
+    one, ids = bench(disk_watermark_mb=10**12), jobs({})
+    one.runner.stopping.set()
+    (found,) = one.render(ids)
+    assert (found.state.value, found.attempts, one.sent) == ("queued", 0, ids)
+
+
+def test_an_unexpected_error_is_kept_and_the_job_sent_again(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    one, ids = bench(), jobs({})
+    (tmp_path / "images" / "0001-cats").write_text("in the way")
+    (found,) = one.render(ids)
+    assert (found.state.value, found.attempts, found.cause, one.sent) == ("queued", 1, "unexpected", ids)
+    assert "FileExistsError" in found.message
+
+
+def test_no_lease_is_kept_after_a_chunk(bench: Any, jobs: Any) -> None:
+    one = bench()
+    one.render(jobs({}, {"init_image": "/nowhere.png"}, {"model": "/nowhere"}))
+    assert one.runner.leases.held() == []

@@ -1,0 +1,44 @@
+"""``python -m worker``: one worker process in the foreground."""
+
+import logging
+import os
+import socket
+import sys
+
+import click
+
+from configs.errors import ConfigError
+from configs.settings import get_settings
+from db.errors import LedgerError
+from db.migrate import open_ledger
+from worker.errors import WorkerError
+
+#: One line a record; the thread says whether it is the engine's or a chunk's.
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
+
+
+@click.command()
+@click.option("--name", default=f"worker-{os.getpid()}@{socket.gethostname()}", help="Recorded with every image.")
+@click.option("--concurrency", default=3, show_default=True, type=click.IntRange(1, 16), help="Chunks in work at once.")
+def main(name: str, concurrency: int) -> None:
+    """Take chunks from the queue at PROMPTMILL_BROKER_URL and render them until told to stop."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    # Two lines for every message say nothing that the ledger does not know.
+    logging.getLogger("celery").setLevel(logging.WARNING)
+    try:
+        settings = get_settings()
+        if settings.broker_url is None:
+            raise ConfigError("PROMPTMILL_BROKER_URL is not set; `promptmill worker` starts a queue of its own.")
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        # Late, since it takes seconds: a wrong setting is reported at once.
+        from worker.app import Worker
+
+        ledger = open_ledger(settings.ledger_url)
+        sys.exit(Worker(settings, ledger, name=name, broker_url=settings.broker_url).run(concurrency))
+    except (ConfigError, LedgerError, WorkerError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

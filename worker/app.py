@@ -1,0 +1,108 @@
+"""One worker process: its parts, its Celery application, and how it stops."""
+
+import logging
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from celery import signals
+from celery.exceptions import SecurityWarning
+from celery.worker import state
+
+from configs.celeryconfig import TASK, create_app
+from configs.settings import Settings
+from db import outbox
+from db.ledger import Ledger
+from worker.checkpoints import open_checkpoint, pick_device, pick_dtype
+from worker.engine import Engine
+from worker.leases import Leases
+from worker.rescue import RESCUE_PRIORITY, Rescuer
+from worker.tasks import ChunkRunner
+from worker.warm import WarmEngine
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+#: Chunks in work at once: while one drains, the next feeds the engine, and a third is being saved.
+CONCURRENCY = 3
+
+
+class Worker:
+    """A worker process: `run` takes chunks until it is told to stop."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, *, name: str, broker_url: str) -> None:
+        """Raise DeviceRefused when this machine has no such device: better now than with every chunk."""
+        pick_dtype(settings.dtype, pick_device(settings.device))
+        self.app: Celery = create_app(broker_url)
+        self.ledger = ledger
+        self.warm = WarmEngine(lambda model: open_engine(model, settings))
+        self.leases = Leases(ledger, settings.lease_seconds)
+        interval = settings.lease_seconds / 3
+        self.rescuer = Rescuer(self.app, ledger, max_attempts=settings.max_attempts, interval=interval)
+        self.runner = ChunkRunner(
+            settings=settings, name=name, ledger=ledger, leases=self.leases, warm=self.warm, send=self._send
+        )
+        self.app.task(name=TASK)(self.runner.render_chunk)
+
+    def run(self, concurrency: int = CONCURRENCY) -> int:
+        """Take chunks until SIGTERM or SIGINT; returns the exit code."""
+        self.runner.settings.images_root.mkdir(parents=True, exist_ok=True)
+        signals.worker_ready.connect(self._take_signals, weak=False)
+        # Celery warns root of pickles in messages; ours are JSON, and nothing else is accepted.
+        warnings.simplefilter("ignore", SecurityWarning)
+        celery_worker = self.app.Worker(
+            pool="threads",
+            concurrency=concurrency,
+            hostname=self.runner.name,
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            loglevel=logging.INFO,
+            quiet=True,
+        )
+        with self.leases:
+            self.rescuer.start()
+            celery_worker.start()
+            self.rescuer.stop()
+        return int(celery_worker.exitcode or 0)
+
+    def _take_signals(self, **_: object) -> None:
+        # Celery's own handlers would finish every chunk taken, and lose one on the second signal.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        log.info("%s is ready.", self.runner.name)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        if self.runner.stopping.is_set():
+            threading.Thread(target=self._leave, name="leave").start()
+            return
+        log.info("Stopping: finishing what is on the device. A second signal stops at once.")
+        self.runner.stopping.set()
+        # The engine's end is waited for elsewhere: a signal handler must not block the thread it interrupts.
+        threading.Thread(target=self.warm.close, kwargs={"finish": True}, name="drain").start()
+        state.should_stop = 0
+
+    def _leave(self) -> None:
+        log.info("Stopping at once.")
+        if released := self.ledger.release_jobs(self.leases.held()):
+            self._send(released)
+        os._exit(0)
+
+    def _send(self, ids: Sequence[int]) -> None:
+        """Send jobs that were given back, in one message; those that cannot be sent wait for `promptmill resume`."""
+        try:
+            outbox.send(self.app, [list(ids)], priority=RESCUE_PRIORITY)
+        except self.app.connection_for_write().connection_errors as error:
+            log.warning("%d jobs are queued but could not be sent: %s.", len(ids), error)
+
+
+def open_engine(model: str, settings: Settings) -> Engine:
+    """A warm engine on the checkpoint of ``model``. Raises CheckpointRefused."""
+    checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype)
+    return Engine(checkpoint, max_rows=settings.max_rows)
