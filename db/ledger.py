@@ -216,7 +216,7 @@ class Ledger:
     ) -> CursorResult[Any]:
         def write() -> CursorResult[Any]:
             with self.engine.begin() as connection:
-                return connection.execute(statement, parameters)  # type: ignore[return-value]
+                return connection.execute(statement, parameters)
 
         return self._patiently(write)
 

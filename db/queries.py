@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select, text
@@ -72,16 +74,10 @@ def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
 
 def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
-    statement = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, Job.state == JobState.QUEUED)
-    number, ids = None, []
-    for job_id, chunk in _paged(engine, statement):
-        if chunk != number:
-            if ids:
-                yield number, ids
-            number, ids = chunk, []
-        ids.append(job_id)
-    if ids:
-        yield number, ids
+    queued = Job.state == JobState.QUEUED
+    statement: Select[Any] = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, queued)
+    for number, rows in groupby(_paged(engine, statement), key=attrgetter("chunk")):
+        yield number, [row.id for row in rows]
 
 
 def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:

@@ -58,7 +58,8 @@ def keep_variance(vae: AutoencoderKL) -> None:
     for module in vae.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     for module in vae.modules():
         if isinstance(module, ResnetBlock2D):
             nn.init.zeros_(module.conv2.weight)
@@ -151,9 +152,10 @@ def crop(pictures: Tensor, side: int, rng: random.Random) -> Tensor:
 def restoring_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """How far the decoded pictures are from the encoded ones, with a weight on edges, which L1 alone leaves blurred."""
     posterior = vae.encode(pictures).latent_dist
-    restored = vae.decode(posterior.sample()).sample
+    restored: Tensor = vae.decode(posterior.sample()).sample
     distance = F.l1_loss(restored, pictures) + F.mse_loss(restored, pictures)
-    return distance + 0.5 * edge_loss(restored, pictures) + 1e-6 * posterior.kl().mean()
+    loss: Tensor = distance + 0.5 * edge_loss(restored, pictures) + 1e-6 * posterior.kl().mean()
+    return loss
 
 
 def edge_loss(restored: Tensor, pictures: Tensor) -> Tensor:
@@ -173,9 +175,10 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Iterator
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Latents of the pictures, scaled to unit variance; the scale is kept in the VAE's config."""
-    latents = torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
-    vae.register_to_config(scaling_factor=1 / latents.std().item())
-    return latents * vae.config.scaling_factor
+    latents: Tensor = torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
+    scaling_factor = 1 / latents.std().item()
+    vae.register_to_config(scaling_factor=scaling_factor)
+    return latents * scaling_factor
 
 
 def train_unet(
