@@ -14,7 +14,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKL, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from configs.checkpoints import checkpoint_path
@@ -182,6 +182,9 @@ def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) 
 
 
 def _load_single_file(path: Path, dtype: torch.dtype) -> Any:
+    # Importing a pipeline complains of image processors that are not needed: only once it is quiet.
+    from diffusers import StableDiffusionPipeline
+
     offline = _offline()
     problem = f"{path} needs the small configuration files of its family from the hub"
     advice = "and HF_HUB_OFFLINE is set; unset it once" if offline else "and they could not be had"
@@ -197,6 +200,8 @@ def _download(model: str) -> Path:
         raise CheckpointMissing(
             f"There is no checkpoint {model!r}: no such file or folder, and not a hub id (owner/name)."
         )
+    from diffusers import DiffusionPipeline
+
     problem = f"There is no file or folder {model!r}, and as a hub id it is not in the local cache"
     advice = "while HF_HUB_OFFLINE forbids to fetch it" if _offline() else "nor could it be fetched"
     with _refusing(CheckpointMissing, f"{problem}, {advice}"):

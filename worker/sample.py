@@ -50,7 +50,7 @@ class Picture:
 
     pixels: Pixels
     seconds: float
-    """From its first step's preparation to its pixels, neighbours' work included."""
+    """From its first latents to its pixels, neighbours' work included."""
     rows: int
     """Rows of the largest UNet call it was part of: the batch shape."""
     device: str

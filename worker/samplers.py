@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from configs import samplers
+from configs.errors import UnknownSampler
 from worker.errors import InitImageRefused, SamplerRefused
 from worker.sample import Sample
 
@@ -79,8 +80,7 @@ class Schedulers:
         return Trajectory(scheduler, timesteps, _step_options(scheduler, sample.eta, generator))
 
     def _prepare(self, name: str, steps: int) -> Any:
-        sampler = samplers.resolve(name)
-        scheduler = make_scheduler(sampler.scheduler, sampler.options, self._config)
+        scheduler = make_scheduler(_resolve(name), self._config)
         try:
             scheduler.set_timesteps(steps)
         except (ValueError, IndexError, ZeroDivisionError, RuntimeError) as error:
@@ -91,15 +91,22 @@ class Schedulers:
         return scheduler
 
 
-def make_scheduler(class_name: str, options: Mapping[str, Any], scheduler_config: Mapping[str, Any]) -> Any:
+def make_scheduler(sampler: samplers.Sampler, scheduler_config: Mapping[str, Any]) -> Any:
     """A diffusers scheduler with the checkpoint's noise schedule and prediction type, and the sampler's options."""
-    scheduler_class = getattr(diffusers, class_name)
+    scheduler_class = getattr(diffusers, sampler.scheduler)
     accepted = inspect.signature(scheduler_class.__init__).parameters
     fixed = {key: value for key, value in PIPELINE_OPTIONS.items() if key in accepted}
     try:
-        return scheduler_class.from_config({**scheduler_config, **fixed, **options})
+        return scheduler_class.from_config({**scheduler_config, **fixed, **sampler.options})
     except (ValueError, ImportError, NotImplementedError) as error:
-        raise SamplerRefused(f"{class_name} does not work with this checkpoint: {error}.") from error
+        raise SamplerRefused(f"Sampler {sampler.name} does not work with this checkpoint: {error}.") from error
+
+
+def _resolve(name: str) -> samplers.Sampler:
+    try:
+        return samplers.resolve(name)
+    except UnknownSampler as error:
+        raise SamplerRefused(str(error)) from error
 
 
 def _step_options(scheduler: Any, eta: float, generator: torch.Generator) -> dict[str, Any]:

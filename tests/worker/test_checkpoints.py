@@ -2,6 +2,8 @@ import hashlib
 import json
 import logging
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +52,13 @@ def test_opening_says_nothing(checkpoint_folder: Path, capfd: pytest.CaptureFixt
         open_on_cpu(checkpoint_folder)
     assert capfd.readouterr() == ("", "")
     assert caught == []
+
+
+def test_a_fresh_process_opens_a_checkpoint_in_silence(checkpoint_folder: Path) -> None:
+    script = "import sys; from worker.checkpoints import open_checkpoint; open_checkpoint(sys.argv[1], device='cpu')"
+    command = [sys.executable, "-c", script, str(checkpoint_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_half_precision_weights_are_upcast_and_said_so(copied: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,7 +181,7 @@ def test_a_missing_checkpoint_is_not_fetched_when_offline(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointMissing, match="no such file|no file or folder"):
+    with pytest.raises(CheckpointMissing, match=r"no such file|no file or folder"):
         open_on_cpu(model)
 
 

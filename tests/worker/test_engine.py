@@ -165,6 +165,7 @@ def test_a_picture_says_how_it_was_made(open_engine: Any, make_sample: Any) -> N
         ({"init_image": Path(__file__)}, InitImageRefused),
         ({"width": 34}, SizeRefused),
         ({"steps": 1000}, SamplerRefused),
+        ({"sampler": "Magic"}, SamplerRefused),
     ],
 )
 def test_a_bad_sample_fails_alone(open_engine: Any, make_sample: Any, bad: dict[str, Any], error: type) -> None:
