@@ -117,7 +117,7 @@ def _known_model(model: str) -> str:
     if model == DEMO:
         return model
     path = _path(model)
-    if _present(path, Path.exists):
+    if model and _present(path, Path.exists):
         return str(path.absolute())
     # An absolute path may be one of the worker's machine.
     if path.is_absolute() or HUB_ID.fullmatch(model):

@@ -51,7 +51,7 @@ class PromptFile:
             InvalidPromptFile: rows are wrong; it has the first ``limit`` problems and counts all.
         """
         report = Report(self._source.label, limit)
-        jobs = sum(values["num_images"] for _, values, _ in self._read(report))
+        jobs: int = sum(values["num_images"] for _, values, _ in self._read(report))
         if not (jobs or report.total):
             empty = not self._source.first_line()
             report.add(0, "", f"{'is empty' if empty else 'has a header and no rows'}; give at least one prompt")
@@ -83,11 +83,12 @@ class PromptFile:
                 yield line, values, tags
 
     def _read_cells(self, line: int, cells: Cells, report: Report) -> tuple[Values, dict[str, str]]:
-        values, tags = self._defaults.copy(), dict[str, str]()
+        values, tags = self._defaults.copy(), Values()
         for column, cell in cells:
             if cell is None or cell == "" or (isinstance(cell, str) and cell.isspace()):
                 continue
-            target, key = (values, column.name) if column.name else (tags, column.heading)
+            target = values if column.name else tags
+            key = column.name or column.heading
             # A bad prompt is not a missing one.
             target[key] = None
             try:

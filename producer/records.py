@@ -85,7 +85,7 @@ def _rows(source: Source, delimiter: str, report: Report) -> Iterator[tuple[int,
                 report.add(start, "", _misquoted(error))
             if "expected after" not in str(error):
                 return
-        if any(cells):
+        if any(map(str.strip, cells)):
             yield start, cells
 
 
@@ -108,7 +108,7 @@ def _misquoted(error: csv.Error) -> str:
         return 'has text after a closing quote; write a quote inside a quoted cell twice ("")'
     if "larger than" in str(error):
         return f"has a cell of over {csv.field_size_limit()} characters: a quote that is opened here is not closed"
-    return "has a quote that is opened and not closed; close it"
+    return "has a quote that is opened and not closed; close it, so that the rows after it can be read"
 
 
 def _json_records(source: Source, report: Report) -> Iterator[Record]:

@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -33,6 +34,7 @@ class Source:
         """The line that was read last."""
         try:
             self._file = _open(self.path)
+            weakref.finalize(self, self._file.close)
             self.sha256 = _digest(self._file)
         except OSError as error:
             raise InvalidPromptFile([Problem(self.label, 0, "", _reason(error))], 1) from error
@@ -83,7 +85,9 @@ class Source:
         try:
             yield text
         finally:
-            text.detach()
+            # A pass that is dropped half-way may end after its file.
+            if not self._file.closed:
+                text.detach()
 
 
 def _open(path: Path | None) -> BinaryIO:
