@@ -75,7 +75,7 @@ def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
 def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
     queued = Job.state == JobState.QUEUED
-    statement: Select[Any] = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, queued)
+    statement = select(Job.__table__.c.id, Job.__table__.c.chunk).where(Job.batch_id == batch_id, queued)
     for number, rows in groupby(_paged(engine, statement), key=attrgetter("chunk")):
         yield number, [row.id for row in rows]
 
