@@ -10,7 +10,7 @@ import click
 from configs.errors import ConfigError
 from configs.settings import PREFIX, get_settings, read_preset
 from db.errors import LedgerError
-from producer.errors import ProducerError
+from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 from producer.options import PRESET, Tag, submission_options
 
@@ -30,6 +30,9 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except InvalidPromptFile as error:
+            click.echo(str(error), err=True)
+            return _refuse(ctx, "nothing was queued; correct the file and try again.", error.exit_code)
         except (ProducerError, LedgerError, ConfigError) as error:
             return _refuse(ctx, str(error), getattr(error, "exit_code", 1))
         except Exception as error:
@@ -62,10 +65,11 @@ def cli() -> None:
 @cli.command()
 @submission_options
 def render(file: str, **flags: Any) -> None:
-    """Make all images of FILE on this machine: a CSV, TSV, text or JSON lines file, or - for standard input.
+    """Make all images of FILE on this machine.
 
-    Every row is checked first. The queue, where none is configured, and a worker run for as long as it takes.
-    Ctrl-C finishes the images in the making and stops; `promptmill resume` goes on from there.
+    FILE holds prompts as CSV, TSV, plain text or JSON lines; - is standard input. Every row is checked first. The
+    queue, where none is configured, and a worker run for as long as it takes. Ctrl-C finishes the images in the
+    making and stops; `promptmill resume` goes on from there.
 
     \b
     promptmill render prompts.csv
@@ -88,7 +92,9 @@ def render(file: str, **flags: Any) -> None:
 @submission_options
 @click.option("--watch", is_flag=True, help="Show progress until the batch is done.")
 def submit(file: str, watch: bool, **flags: Any) -> None:
-    """Record all images of FILE and send them to the workers; FILE is as for `render`.
+    """Send all images of FILE to the workers.
+
+    FILE is as for `render`. Without a queue that runs it is only recorded, for a later `worker` or `resume`.
 
     \b
     promptmill submit prompts.csv --priority 2 --watch
@@ -113,9 +119,10 @@ def submit(file: str, watch: bool, **flags: Any) -> None:
 @click.option("--concurrency", type=click.IntRange(1, 16), help="Chunks in work at once.  [default: 3]")
 @click.option("--preset", help=PRESET)
 def worker(name: str | None, concurrency: int | None, preset: str | None) -> None:
-    """Take jobs from the queue and make their images until stopped (Ctrl-C or SIGTERM; twice stops at once).
+    """Take jobs from the queue and make their images.
 
-    Without PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine finds.
+    Ctrl-C or SIGTERM finishes the images in the making and stops; a second one stops at once. Without
+    PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine finds.
     """
     settings = get_settings()
     _use_worker_preset(preset)
@@ -132,7 +139,10 @@ def worker(name: str | None, concurrency: int | None, preset: str | None) -> Non
 @cli.command()
 @click.argument("batch", required=False)
 def watch(batch: str | None) -> None:
-    """Show how far BATCH is (its number or file name; the newest without one) until it is done."""
+    """Show how far BATCH is until it is done.
+
+    BATCH is a number or a file name; without it, the newest.
+    """
     ledger = _ledger()
     _watch(ledger, _find(ledger, batch))
 
@@ -141,7 +151,10 @@ def watch(batch: str | None) -> None:
 @click.argument("batch", required=False)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Batches listed.")
 def status(batch: str | None, limit: int) -> None:
-    """Show the jobs of BATCH by state, or list the newest batches."""
+    """Count the jobs of BATCH by state, or list batches.
+
+    BATCH is a number or a file name; without it, the newest ones are listed.
+    """
     from producer.history import print_batch, print_batches
 
     ledger = _ledger()
@@ -165,7 +178,9 @@ def status(batch: str | None, limit: int) -> None:
 @click.option("--json", "form", flag_value="json", help="One JSON object a line, with every field.")
 @click.option("--csv", "form", flag_value="csv", help="CSV with every field.")
 def history(words: tuple[str, ...], limit: int, before: int | None, form: str | None, **wanted: Any) -> None:
-    """List jobs and their images, newest first; WORDS must all be in the prompt.
+    """List jobs and their images, newest first.
+
+    Of several WORDS all must be in the prompt.
 
     \b
     promptmill history castle --seed 42
@@ -181,7 +196,10 @@ def history(words: tuple[str, ...], limit: int, before: int | None, form: str | 
 @cli.command()
 @click.argument("target", metavar="JOB|IMAGE")
 def show(target: str) -> None:
-    """Show everything about a job, by its number, or about an image file, from what is written in it."""
+    """Show everything about a job or an image file.
+
+    A job goes by its number. Of an image file it is shown what is written in it; no ledger is needed.
+    """
     from db import queries
     from producer.show import print_image, print_job
 
@@ -194,7 +212,10 @@ def show(target: str) -> None:
 @cli.command()
 @click.argument("batch", required=False)
 def pause(batch: str | None) -> None:
-    """Start no more jobs of BATCH (the newest without one); those in the making finish."""
+    """Start no more jobs of BATCH.
+
+    Those in the making finish. BATCH is a number or a file name; without it, the newest.
+    """
     ledger = _ledger()
     found = _find(ledger, batch)
     ledger.pause_batch(found.id)
@@ -204,9 +225,10 @@ def pause(batch: str | None) -> None:
 @cli.command()
 @click.argument("batch", required=False)
 def resume(batch: str | None) -> None:
-    """Go on with BATCH (the newest without one): make what is not made yet.
+    """Make what is not made yet of BATCH.
 
-    Without a queue to send it to, it is rendered here, as by `promptmill render`.
+    BATCH is a number or a file name; without it, the newest. Without a queue to send it to, it is rendered here, as
+    by `promptmill render`.
     """
     ledger = _ledger()
     found = _find(ledger, batch)
@@ -217,7 +239,10 @@ def resume(batch: str | None) -> None:
 @cli.command()
 @click.argument("batch", required=False)
 def cancel(batch: str | None) -> None:
-    """Cancel the queued jobs of BATCH (the newest without one); those in the making finish."""
+    """Cancel the queued jobs of BATCH.
+
+    Those in the making finish. BATCH is a number or a file name; without it, the newest.
+    """
     ledger = _ledger()
     found = _find(ledger, batch)
     count = ledger.cancel_batch(found.id)
@@ -227,7 +252,10 @@ def cancel(batch: str | None) -> None:
 @cli.command()
 @click.argument("batch", required=False)
 def retry(batch: str | None) -> None:
-    """Try the failed and cancelled jobs of BATCH (the newest without one) again, and go on as `resume` does."""
+    """Try the failed and cancelled jobs of BATCH again.
+
+    Then it goes on as `resume` does. BATCH is a number or a file name; without it, the newest.
+    """
     ledger = _ledger()
     found = _find(ledger, batch)
     click.echo(f"{ledger.retry_batch(found.id)} jobs of batch {found.id} are tried again.", err=True)
@@ -237,7 +265,10 @@ def retry(batch: str | None) -> None:
 
 @cli.command()
 def doctor() -> None:
-    """Check everything rendering needs, and say for each fault what to do."""
+    """Check everything rendering needs.
+
+    For each fault it says what to do.
+    """
     from producer.doctor import examine
 
     faults = 0
@@ -256,7 +287,10 @@ def db() -> None:
 
 @db.command()
 def upgrade() -> None:
-    """Bring the ledger's tables to this version; every command does so when it first opens an older ledger."""
+    """Bring the ledger's tables to this version.
+
+    Every command does so when it first opens an older ledger.
+    """
     from db.migrate import revision
 
     click.echo(f"The ledger is at revision {revision(_ledger().engine)}.")

@@ -76,12 +76,11 @@ def check_ledger(settings: Settings) -> Finding:
 def check_queue(settings: Settings) -> Finding:
     """The configured queue answers; or an embedded one runs or can be started."""
     from producer.embedded import EmbeddedQueue, running_url, server_binary
-    from producer.queue import Queue
+    from producer.queue import Queue, shown
 
     if settings.broker_url:
-        queue = Queue(settings.broker_url)
-        queue.ping()
-        return Finding("queue", True, f"{queue.shown_url} answers")
+        Queue(settings.broker_url).ping()
+        return Finding("queue", True, f"{shown(settings.broker_url)} answers")
     if url := running_url(settings.home):
         return Finding("queue", True, f"embedded, running at {url}")
     with EmbeddedQueue(settings.home):

@@ -67,8 +67,7 @@ def _submission_options() -> list[Callable[[F], F]]:
 
 
 def _parameter_option(name: str) -> Callable[[F], F]:
-    allowed = PARAMETERS[name].allowed
     return click.option(
         f"--{name.replace('_', '-')}", name, type=ParameterType(name), metavar="VALUE",
-        help=f"{allowed[0].upper()}{allowed[1:]}.",
+        help=PARAMETERS[name].allowed,
     )  # fmt: skip

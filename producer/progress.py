@@ -148,13 +148,13 @@ class BarDisplay:
 
 def describe(counts: Counts, rate: Rate) -> str:
     """``12 done, 1 failed, 87 left, 3.2 images/s, 0:27 to go``."""
-    seconds = rate.seconds_for(counts.left)
+    pace, seconds = rate.per_second(), rate.seconds_for(counts.left)
     parts = [
         f"{counts.succeeded} done",
         f"{counts.failed} failed",
         f"{counts.cancelled} cancelled" if counts.cancelled else "",
         f"{counts.left} left",
-        f"{rate.per_second():.2f} images/s",
+        f"{pace:.2f} images/s" if pace else "",
         f"{clock(seconds)} to go" if counts.left and seconds is not None else "",
     ]
     return ", ".join(filter(None, parts))

@@ -1,5 +1,6 @@
 """The queue as the producer sees it: something to send job ids to, which may be out of reach."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -35,18 +36,13 @@ class Queue:
         self.url = url
         self._app: Celery = create_app(url)
 
-    @property
-    def shown_url(self) -> str:
-        """The URL without its password."""
-        return str(self._app.connection_for_write().as_uri())
-
     def ping(self) -> None:
         with self._reaching(), self._app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
 
     def send_batch(self, ledger: Ledger, batch_id: int) -> int:
         """Send every queued job of the batch; returns how many."""
-        with self._reaching():
+        with self._reaching(f"Batch {batch_id} is recorded and not sent yet: `promptmill resume {batch_id}` sends it. "):
             return outbox.send_batch(self._app, ledger.engine, batch_id)
 
     def send_rescued(self, job_ids: Sequence[int]) -> None:
@@ -55,11 +51,17 @@ class Queue:
             outbox.send(self._app, ([job_id] for job_id in job_ids), priority=RESCUE_PRIORITY)
 
     @contextmanager
-    def _reaching(self) -> Iterator[None]:
+    def _reaching(self, consequence: str = "") -> Iterator[None]:
         from kombu.exceptions import OperationalError
         from redis.exceptions import RedisError
 
         try:
             yield
         except (OperationalError, RedisError, OSError) as error:
-            raise QueueUnreachable(f"The queue at {self.shown_url} cannot be used: {error}.") from error
+            reason = str(error).rstrip(".")
+            raise QueueUnreachable(f"{consequence}The queue at {shown(self.url)} cannot be used: {reason}.") from error
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
