@@ -127,6 +127,8 @@ def _json_records(source: Source, report: Report) -> Iterator[Record]:
 
 
 def _json_column(source: Source, key: str) -> Column:
+    if not key.strip():
+        raise InvalidParameter("has a member without a name; give it one, or remove it")
     return make_column(read_text(key), source.folder)
 
 

@@ -156,6 +156,7 @@ def test_a_strength_that_leaves_no_step_is_refused(complain: Complain, tmp_path:
         ('{"prompt": "cat", "steps": [20]}', "a.jsonl:2: steps: [20] is not"),
         ('{"prompt": "cat", "note": {"a": 1}}', "a.jsonl:2: note: holds a list or an object"),
         ('{"prompt": "cat", "text": "dog"}', "a.jsonl:2: text: gives prompt a second time, after prompt"),
+        ('{"prompt": "cat", " ": 1}', "a.jsonl:2: has a member without a name"),
         ('{"seed": 1}', "a.jsonl:2: prompt: is empty"),
     ],
 )
