@@ -3,11 +3,10 @@
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 SHIPPED = Path(__file__).with_name("checkpoints")
 DEMO = "demo"
-UNKNOWN_SIZE = (512, 512)
-"""What Stable Diffusion 1.x was trained on."""
 
 
 def checkpoint_path(model: str) -> str:
@@ -15,12 +14,24 @@ def checkpoint_path(model: str) -> str:
     return str(SHIPPED / DEMO) if model == DEMO else model
 
 
-@lru_cache(maxsize=256)
-def native_size(model: str) -> tuple[int, int]:
-    """Width and height in pixels of the images a checkpoint was trained on.
+class Geometry(NamedTuple):
+    """Sizes in pixels."""
 
-    The UNet's ``sample_size`` (in latents) times the pixels of one latent. Where no diffusers folder says it, as for a
-    single file or a hub id, 512 x 512.
+    width: int
+    """Of the images the checkpoint was trained on."""
+    height: int
+    factor: int
+    """One latent's side: widths and heights are multiples of it."""
+
+
+UNKNOWN = Geometry(512, 512, 8)
+
+
+@lru_cache(maxsize=256)
+def geometry(model: str) -> Geometry:
+    """The sizes of a checkpoint's images: the UNet's ``sample_size`` (in latents) times the pixels of one latent.
+
+    Where no diffusers folder says it, as for a single file or a hub id, what Stable Diffusion 1.x has.
     """
     folder = Path(checkpoint_path(model))
     try:
@@ -28,6 +39,11 @@ def native_size(model: str) -> tuple[int, int]:
         blocks = json.loads((folder / "vae" / "config.json").read_bytes())["block_out_channels"]
         height, width = side if isinstance(side, list) else (side, side)
         factor = 2 ** (len(blocks) - 1)
-        return int(width) * factor, int(height) * factor
+        return Geometry(int(width) * factor, int(height) * factor, factor)
     except (OSError, ValueError, KeyError, TypeError):
-        return UNKNOWN_SIZE
+        return UNKNOWN
+
+
+def native_size(model: str) -> tuple[int, int]:
+    """Width and height in pixels of the images a checkpoint was trained on."""
+    return geometry(model)[:2]

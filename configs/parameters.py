@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from configs.checkpoints import DEMO
+from configs.checkpoints import DEMO, geometry
 from configs.errors import InvalidParameter
 from configs.samplers import resolve
 
@@ -187,6 +187,10 @@ def conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     low, high = resolve(row["sampler"]).steps
     if not low <= steps <= high:
         yield "steps", f"{steps} is not a whole number from {low} to {high}, which sampler {row['sampler']} takes"
+    factor = geometry(row["model"]).factor
+    for side in ("width", "height"):
+        if row[side] % factor:
+            yield side, f"{row[side]} is not a multiple of {factor}, which the checkpoint needs"
     if row["init_image"] is not None and int(steps * strength) < 1:
         yield "strength", f"{strength:g} of {steps} steps leaves no step to run; raise strength or steps"
     if seed is not None and seed + images - 1 > MAX_SEED:

@@ -7,6 +7,7 @@ import pytest
 
 from configs import checkpoints
 from configs.checkpoints import checkpoint_path, native_size
+from configs.parameters import conflicts
 
 
 def make_folder(folder: Path, sample_size: object) -> str:
@@ -29,3 +30,9 @@ def test_where_nothing_tells_the_size_it_is_512(model: str) -> None:
 def test_only_the_short_name_is_the_shipped_checkpoint() -> None:
     assert Path(checkpoint_path("demo")) == checkpoints.SHIPPED / "demo"
     assert checkpoint_path("owner/demo") == "owner/demo"
+
+
+def test_a_size_the_checkpoint_cannot_make_is_a_conflict(tmp_path: Path) -> None:
+    row = {"model": make_folder(tmp_path, 16), "sampler": "DDIM", "steps": 20, "width": 66, "height": 64}
+    others = {"strength": 0.75, "seed": None, "num_images": 1, "init_image": None}
+    assert list(conflicts({**row, **others})) == [("width", "66 is not a multiple of 4, which the checkpoint needs")]
