@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+#: Our Python, not looking for modules where the user stands: a folder `worker` there is not ours. From 3.11 on.
+PYTHON = [sys.executable, *(["-P"] if sys.version_info >= (3, 11) else [])]
 #: Run in the new process before the program takes its place: the kernel will send it SIGTERM when the thread that
 #: started it is gone. In a process of its own, because code run between fork and exec can hang when we have threads.
 PREPARE = """

@@ -10,6 +10,7 @@ import click
 from configs.errors import ConfigError
 from configs.settings import PREFIX, get_settings, read_preset
 from db.errors import LedgerError
+from producer.child import PYTHON
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 from producer.options import PRESET, Tag, submission_options
@@ -129,7 +130,7 @@ def worker(name: str | None, concurrency: int | None, preset: str | None) -> Non
     named = {"--name": name, "--concurrency": concurrency}
     options = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
     if settings.broker_url:
-        os.execv(sys.executable, [sys.executable, "-m", "worker", *options])
+        os.execv(PYTHON[0], [*PYTHON, "-m", "worker", *options])
     from producer.local import LocalRendering
 
     with LocalRendering(settings, _ledger(), options=options) as rendering:

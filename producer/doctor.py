@@ -14,10 +14,13 @@ from configs.checkpoints import checkpoint_path
 from configs.errors import ConfigError
 from configs.settings import Settings
 from db.errors import LedgerError
+from producer.child import PYTHON
 from producer.errors import ProducerError
 
 #: Files of a diffusers folder that must be there.
 CHECKPOINT_FILES = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json")
+#: What to do after an error, where its message does not say it.
+REMEDIES = {"queue": "start Redis, or correct or unset PROMPTMILL_BROKER_URL"}
 #: Seconds the GPU stack has: importing it from a cold disk can take a minute.
 PATIENCE = 300
 
@@ -103,7 +106,7 @@ def check_checkpoint(settings: Settings) -> Finding:
 
 def check_device() -> Iterator[Finding]:
     """Torch, the driver and the device, as a process of the worker's finds them."""
-    command = [sys.executable, "-m", "worker.doctor"]
+    command = [*PYTHON, "-m", "worker.doctor"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
@@ -122,4 +125,5 @@ def _guarded(check: Callable[[Settings], Finding], settings: Settings) -> Findin
     try:
         return check(settings)
     except (ProducerError, LedgerError, ConfigError) as error:
-        return Finding(check.__name__.removeprefix("check_"), False, str(error))
+        name = check.__name__.removeprefix("check_")
+        return Finding(name, False, str(error), REMEDIES.get(name, ""))

@@ -42,7 +42,8 @@ class Queue:
 
     def send_batch(self, ledger: Ledger, batch_id: int) -> int:
         """Send every queued job of the batch; returns how many."""
-        with self._reaching(f"Batch {batch_id} is recorded and not sent yet: `promptmill resume {batch_id}` sends it. "):
+        consequence = f"Batch {batch_id} is recorded and not sent yet: `promptmill resume {batch_id}` sends it. "
+        with self._reaching(consequence):
             return outbox.send_batch(self._app, ledger.engine, batch_id)
 
     def send_rescued(self, job_ids: Sequence[int]) -> None:

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -14,7 +13,7 @@ from types import TracebackType
 from configs.settings import Settings
 from db import queries
 from db.ledger import Ledger
-from producer.child import last_lines, start_child
+from producer.child import PYTHON, last_lines, start_child
 from producer.errors import WorkerKeepsDying
 from producer.interrupts import Interrupts
 from producer.queue import Queue
@@ -37,7 +36,7 @@ class WorkerProcess:
     ) -> None:
         self.settings, self.ledger, self.queue, self.log = settings, ledger, queue, log
         self.name = f"local-{os.getpid()}@{socket.gethostname()}"
-        self._argv = [sys.executable, "-m", "worker", "--name", self.name, *options]
+        self._argv = [*PYTHON, "-m", "worker", "--name", self.name, *options]
         self._deaths: list[float] = []
         self._process: subprocess.Popen[bytes] | None = None
 
