@@ -1,0 +1,66 @@
+"""What tests of several folders need: a home of their own, and a real queue."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from configs.settings import get_settings
+from db.ledger import Ledger
+from db.migrate import open_ledger
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home that every setting stands under, here and in processes started from here."""
+    for name in [name for name in os.environ if name.startswith("PROMPTMILL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROMPTMILL_HOME", str(tmp_path / "home"))
+    # Tiny tensors lose more by waiting for a second thread than they gain.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    get_settings.cache_clear()
+    yield tmp_path / "home"
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def home_ledger(home: Path) -> Iterator[Ledger]:
+    """The ledger of that home."""
+    ledger = open_ledger(f"sqlite:///{home}/ledger.sqlite3")
+    yield ledger
+    ledger.engine.dispose()
+
+
+@pytest.fixture
+def promptmill(home: Path) -> Callable[..., Result]:  # noqa: ARG001 - the command reads its place from the environment
+    """Calls the command as a user would, in this process."""
+    from producer.cli import cli
+
+    return lambda *words, text=None: CliRunner().invoke(cli, [str(word) for word in words], input=text)
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.redis)])
+def server(request: pytest.FixtureRequest) -> str:
+    """The program of a queue server: the Valkey that Promptmill brings, and Debian's Redis."""
+    from producer.embedded import server_binary
+
+    if request.param == "valkey":
+        return server_binary()
+    found = shutil.which("redis-server")
+    if found is None and "CI" not in os.environ:
+        pytest.skip("needs redis-server on the PATH")
+    assert found, "needs redis-server on the PATH"
+    return found
+
+
+@pytest.fixture
+def broker(server: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a real queue."""
+    from producer.embedded import EmbeddedQueue
+
+    with EmbeddedQueue(tmp_path / "queue", server) as queue:
+        yield queue.url

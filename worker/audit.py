@@ -1,0 +1,43 @@
+"""Finds jobs that no message speaks of any more, and sends them again.
+
+Redis may be flushed, restarted empty, or lose the one message that a killed worker had just taken. The ledger still has
+the jobs as queued; so when the queue has been empty for two looks and queued jobs remain, they are sent again.
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from configs.celeryconfig import QUEUE
+from db import outbox, queries
+from db.ledger import Ledger
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+
+class Audit:
+    """Compares ledger and queue, time and again."""
+
+    def __init__(self, app: "Celery", ledger: Ledger) -> None:
+        self.app, self.ledger = app, ledger
+        self._suspicious = False
+
+    def look(self) -> int:
+        """Send what is missing again; returns how many jobs that were.
+
+        One empty look proves nothing: a message may be on its way from Redis to a worker, or from a producer.
+        """
+        batches = queries.waiting_batches(self.ledger.engine) if self._queue_is_empty() else []
+        confirmed, self._suspicious = self._suspicious and bool(batches), bool(batches)
+        if not confirmed:
+            return 0
+        self._suspicious = False
+        return sum(outbox.send_batch(self.app, self.ledger.engine, batch.id) for batch in batches)
+
+    def _queue_is_empty(self) -> bool:
+        with self.app.connection_for_write() as connection:
+            channel = connection.default_channel
+            waiting: int = channel.queue_declare(QUEUE).message_count
+            return waiting == 0 and channel.client.hlen(channel.unacked_key) == 0
