@@ -1,0 +1,137 @@
+"""Images a second of `promptmill render`, against a bare diffusers loop over the same jobs.
+
+Same checkpoint, prompts, seeds, steps, scale, sampler, device, number format and number of torch threads. The loop
+makes one image a call and saves it as PNG. Both times contain the loading of the checkpoint, but no imports.
+"""
+
+import csv
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+#: Captions are shuffled with it, and it makes the same file on every machine.
+SEED = 1
+
+
+class Rendered(NamedTuple):
+    """What rendering the batch took: the command, and from the first job's start to the last one's end."""
+
+    jobs: list[Any]
+    wall: float
+
+    @property
+    def seconds(self) -> float:
+        return float(max(job.finished_at for job in self.jobs) - min(job.started_at for job in self.jobs))
+
+
+def write_prompts(path: Path, rows: int) -> None:
+    """A file of different prompts of the demo checkpoint's grammar, each with its seed."""
+    from worker.demo.grammar import scenes
+
+    captions = sorted(scene.caption for scene in scenes())
+    random.Random(SEED).shuffle(captions)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("prompt", "seed"))
+        writer.writerows((captions[i % len(captions)], i) for i in range(rows))
+
+
+def render(path: Path, home: Path, model: str, threads: int) -> Rendered:
+    """Run `promptmill render` in a process of its own; the ledger says what it took."""
+    from db.migrate import open_ledger
+    from db.queries import JobFilter, history
+
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTMILL_")}
+    env |= {"PROMPTMILL_HOME": str(home), "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-m", "producer", "render", str(path), "--model", model]
+    started = time.perf_counter()
+    subprocess.run(command, env=env, check=True)
+    wall = time.perf_counter() - started
+    ledger = open_ledger(f"sqlite:///{home / 'ledger.sqlite3'}")
+    return Rendered(list(history(ledger.engine, JobFilter(), limit=1_000_000)), wall)
+
+
+def loop(jobs: Sequence[Any], folder: Path, model: str, threads: int) -> float:
+    """Make the same images with a bare pipeline, in the order of the file; returns the seconds."""
+    import torch
+
+    import_pipeline()
+    torch.set_num_threads(threads)
+    folder.mkdir()
+    started = time.perf_counter()
+    pipeline = open_pipeline(model, jobs[0].sampler)
+    for job in sorted(jobs, key=lambda job: job.id):
+        image = pipeline(
+            job.prompt,
+            num_inference_steps=job.steps,
+            guidance_scale=job.scale,
+            width=job.width,
+            height=job.height,
+            generator=torch.Generator("cpu").manual_seed(job.seed),
+        ).images[0]
+        image.save(folder / f"{job.id}.png")
+    return time.perf_counter() - started
+
+
+def import_pipeline() -> None:
+    """Import before the clock runs what diffusers imports at first use, and keep the libraries quiet."""
+    import diffusers
+    import transformers
+
+    for settings in (diffusers.utils.logging, transformers.utils.logging):
+        settings.disable_progress_bar()
+        settings.set_verbosity_error()
+    assert diffusers.StableDiffusionPipeline
+
+
+def open_pipeline(model: str, sampler_name: str) -> Any:
+    """Diffusers' own pipeline with the sampler, in half precision on a GPU."""
+    import diffusers
+    import torch
+
+    from configs.checkpoints import checkpoint_path
+    from configs.samplers import resolve
+
+    pipeline: Any = diffusers.StableDiffusionPipeline.from_pretrained(checkpoint_path(model), use_safetensors=True)
+    sampler = resolve(sampler_name)
+    scheduler = getattr(diffusers, sampler.scheduler)
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **sampler.options)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to("cuda", torch.float16) if torch.cuda.is_available() else pipeline.to("cpu", torch.float32)
+
+
+def report(rendered: Rendered, loop_seconds: float) -> None:
+    count = len(rendered.jobs)
+    rows = {
+        "promptmill render": rendered.seconds,
+        "  with start and end": rendered.wall,
+        "bare diffusers loop": loop_seconds,
+    }
+    print(f"{'':<24}{'images':>8}{'seconds':>10}{'images/s':>10}")
+    for name, seconds in rows.items():
+        print(f"{name:<24}{count:>8}{seconds:>10.2f}{count / seconds:>10.2f}")
+    print(f"ratio: {loop_seconds / rendered.seconds:.2f}")
+
+
+@click.command(help=__doc__)
+@click.option("--rows", default=200, show_default=True, type=click.IntRange(1), help="Images made by each side.")
+@click.option("--model", default="demo", show_default=True, help="The checkpoint: demo, or a diffusers folder.")
+@click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(1), help="Torch threads.  [default: all]")
+def main(rows: int, model: str, threads: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="promptmill-bench-") as folder:
+        home = Path(folder)
+        write_prompts(home / "prompts.csv", rows)
+        rendered = render(home / "prompts.csv", home, model, threads)
+        report(rendered, loop(rendered.jobs, home / "loop", model, threads))
+
+
+if __name__ == "__main__":
+    main()
