@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import Executable
 
 from db.errors import LedgerUnreachable, NotInLedger
-from db.models import Batch, Image, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, Batch, Job, JobState
 
 T = TypeVar("T")
 
@@ -63,16 +63,16 @@ class Ledger:
 
         def write() -> int:
             with self.engine.begin() as connection:
-                batch_id: int = connection.execute(insert(Batch).values(values).returning(Batch.id)).scalar_one()
+                batch_id: int = connection.execute(insert(BATCHES).values(values).returning(Batch.id)).scalar_one()
                 folder = f"{batch_id:04d}-{batch.slug}".rstrip("-")
-                connection.execute(update(Batch).where(Batch.id == batch_id).values(folder=folder))
+                connection.execute(update(BATCHES).where(Batch.id == batch_id).values(folder=folder))
                 return batch_id
 
         return self._patiently(write)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Record jobs of a batch that is not open yet, in one transaction."""
-        self._execute(insert(Job), jobs)
+        self._execute(insert(JOBS), jobs)
 
     def open_batch(self, batch_id: int) -> None:
         """All jobs are recorded: from now on they may be sent and started."""
@@ -84,8 +84,8 @@ class Ledger:
         def write() -> None:
             with self.engine.begin() as connection:
                 unopened = select(Batch.id).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
-                connection.execute(delete(Job).where(Job.batch_id.in_(unopened)))
-                connection.execute(delete(Batch).where(Batch.id == batch_id, Batch.submitted_at.is_(None)))
+                connection.execute(delete(JOBS).where(Job.batch_id.in_(unopened)))
+                connection.execute(delete(BATCHES).where(Batch.id == batch_id, Batch.submitted_at.is_(None)))
 
         self._patiently(write)
 
@@ -100,7 +100,7 @@ class Ledger:
         """Cancel every queued job; running ones finish. Returns how many were cancelled."""
         self._change_batch(batch_id, cancelled_at=time.time())
         return self._execute(
-            update(Job)
+            update(JOBS)
             .where(Job.batch_id == batch_id, Job.state == JobState.QUEUED)
             .values(state=JobState.CANCELLED, finished_at=time.time())
         ).rowcount
@@ -109,13 +109,13 @@ class Ledger:
         """Put failed and cancelled jobs back, with their attempts forgotten. Returns how many."""
         self._change_batch(batch_id, cancelled_at=None)
         return self._execute(
-            update(Job)
+            update(JOBS)
             .where(Job.batch_id == batch_id, Job.state.in_((JobState.FAILED, JobState.CANCELLED)))
             .values(state=JobState.QUEUED, attempts=0, fence=Job.fence + 1, cause=None, message=None, finished_at=None)
         ).rowcount
 
     def _change_batch(self, batch_id: int, **values: float | None) -> None:
-        if not self._execute(update(Batch).where(Batch.id == batch_id).values(values)).rowcount:
+        if not self._execute(update(BATCHES).where(Batch.id == batch_id).values(values)).rowcount:
             raise NotInLedger(f"There is no batch {batch_id}; `promptmill status` lists them.")
 
     # ---- jobs
@@ -129,7 +129,7 @@ class Ledger:
         now = time.time()
         startable = select(Batch.id).where(Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
         statement = (
-            update(Job)
+            update(JOBS)
             .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED, Job.batch_id.in_(startable))
             .values(
                 state=JobState.RUNNING,
@@ -147,20 +147,20 @@ class Ledger:
         """Extend the leases of exactly these claims; one that has been taken away stays so."""
         until = time.time() + lease_seconds
         for part in _sliced(claims):
-            self._execute(update(Job).where(_held(part)).values(lease_until=until))
+            self._execute(update(JOBS).where(_held(part)).values(lease_until=until))
 
     def finish_job(self, claim: Claim, image: Mapping[str, Any]) -> bool:
         """Running → succeeded and the image's row, in one transaction.
 
         Returns False, and records nothing, when the claim is no longer ours.
         """
-        done = update(Job).where(_held([claim])).values(state=JobState.SUCCEEDED, **_ended())
+        done = update(JOBS).where(_held([claim])).values(state=JobState.SUCCEEDED, **_ended())
 
         def write() -> bool:
             with self.engine.begin() as connection:
                 if not connection.execute(done).rowcount:
                     return False
-                connection.execute(insert(Image).values(job_id=claim.job_id, created_at=time.time(), **image))
+                connection.execute(insert(IMAGES).values(job_id=claim.job_id, created_at=time.time(), **image))
                 return True
 
         return self._patiently(write)
@@ -168,7 +168,7 @@ class Ledger:
     def fail_job(self, claim: Claim, cause: str, message: str) -> bool:
         """Running → failed, with one word for the cause and a message. False when the claim is no longer ours."""
         values = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
-        return bool(self._execute(update(Job).where(_held([claim])).values(values)).rowcount)
+        return bool(self._execute(update(JOBS).where(_held([claim])).values(values)).rowcount)
 
     def retry_job(self, claim: Claim, cause: str, message: str, max_attempts: int) -> JobState | None:
         """After an unexpected error: running → queued, or → failed when its attempts are used up.
@@ -176,18 +176,18 @@ class Ledger:
         Returns the new state, or None when the claim is no longer ours.
         """
         held = _held([claim])
-        worn = update(Job).where(held, Job.attempts >= max_attempts)
+        worn = update(JOBS).where(held, Job.attempts >= max_attempts)
         failed = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
         if self._execute(worn.values(failed)).rowcount:
             return JobState.FAILED
-        back = update(Job).where(held).values(cause=cause, message=message, **_put_back())
+        back = update(JOBS).where(held).values(cause=cause, message=message, **_put_back())
         return JobState.QUEUED if self._execute(back).rowcount else None
 
     def release_jobs(self, claims: Iterable[Claim]) -> list[int]:
         """Running → queued without counting the attempt: the worker stops, or waits for disk space. Returns the ids."""
         released: list[int] = []
         for part in _sliced(claims):
-            statement = update(Job).where(_held(part)).values(attempts=Job.attempts - 1, **_put_back())
+            statement = update(JOBS).where(_held(part)).values(attempts=Job.attempts - 1, **_put_back())
             released += (row[0] for row in self._returning(statement.returning(Job.id)))
         return sorted(released)
 
@@ -202,11 +202,11 @@ class Ledger:
         )
         poison = f"Its worker died {max_attempts} times while making it; `promptmill retry` tries it again."
         self._execute(
-            update(Job)
+            update(JOBS)
             .where(stalled, Job.attempts >= max_attempts)
             .values(state=JobState.FAILED, cause="poison", message=poison, fence=Job.fence + 1, **_ended())
         )
-        statement = update(Job).where(stalled).values(_put_back()).returning(Job.id)
+        statement = update(JOBS).where(stalled).values(_put_back()).returning(Job.id)
         return sorted(row[0] for row in self._returning(statement))
 
     # ---- execution

@@ -1,12 +1,30 @@
-"""The tables of the ledger: batches, their jobs, and the images those became."""
+"""The tables of the ledger: batches, their jobs, and the images those became. Times are seconds since 1970 in UTC.
+
+They are plain tables and no mapped classes: every write here is one statement on many rows, for which the mapper does
+nothing but make each command start later.
+"""
 
 import enum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Enum, ForeignKey, Index, Integer, String, Text, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
 
-BigId = BigInteger().with_variant(Integer, "sqlite")
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+METADATA = MetaData()
 
 
 class JobState(str, enum.Enum):
@@ -28,114 +46,107 @@ class JobState(str, enum.Enum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
-class Model(DeclarativeBase):
-    """Root of the tables. Times are seconds since 1970 in UTC."""
-
-    type_annotation_map = {dict[str, Any]: JSON, dict[str, str]: JSON}  # noqa: RUF012 - SQLAlchemy's own protocol
+def _needed(name: str, kind: Any, *constraints: Any, **options: Any) -> "Column[Any]":
+    return Column(name, kind, *constraints, nullable=False, **options)
 
 
-class Batch(Model):
-    """The jobs one person submitted together, normally one prompt file."""
-
-    __tablename__ = "batch"
-
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    name: Mapped[str] = mapped_column(Text)
+#: The jobs one person submitted together, normally one prompt file.
+BATCHES = Table(
+    "batch",
+    METADATA,
+    Column("id", BIG_ID, primary_key=True),
+    _needed("name", Text),
     #: Folder of its images, below the images' root.
-    folder: Mapped[str] = mapped_column(Text)
-    source_sha256: Mapped[str] = mapped_column(String(64))
-    image_format: Mapped[str] = mapped_column(String(8))
-    priority: Mapped[int]
-    total: Mapped[int]
-    created_at: Mapped[float]
+    _needed("folder", Text),
+    _needed("source_sha256", String(64)),
+    _needed("image_format", String(8)),
+    _needed("priority", Integer),
+    _needed("total", Integer),
+    _needed("created_at", Double),
     #: None while its jobs are still being recorded; such a batch is not worked on.
-    submitted_at: Mapped[float | None]
-    paused_at: Mapped[float | None]
-    cancelled_at: Mapped[float | None]
+    Column("submitted_at", Double),
+    Column("paused_at", Double),
+    Column("cancelled_at", Double),
+)
 
+STATE = Enum(JobState, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
 
-class Job(Model):
-    """One image to make, with every parameter resolved."""
-
-    __tablename__ = "job"
-
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    batch_id: Mapped[int] = mapped_column(BigId, ForeignKey("batch.id"))
+#: One image to make each, with every parameter resolved.
+JOBS = Table(
+    "job",
+    METADATA,
+    Column("id", BIG_ID, primary_key=True),
+    _needed("batch_id", BIG_ID, ForeignKey("batch.id")),
     #: Number of the chunk it is first sent in, from 0 in each batch.
-    chunk: Mapped[int]
+    _needed("chunk", Integer),
     #: Line of the prompt file, and which of the row's images this is.
-    line: Mapped[int]
-    image_index: Mapped[int]
-    priority: Mapped[int]
-
-    prompt: Mapped[str] = mapped_column(Text)
-    negative_prompt: Mapped[str] = mapped_column(Text)
-    model: Mapped[str] = mapped_column(Text)
-    sampler: Mapped[str] = mapped_column(String(64))
-    steps: Mapped[int]
-    scale: Mapped[float]
-    width: Mapped[int]
-    height: Mapped[int]
-    seed: Mapped[int] = mapped_column(BigInteger)
-    init_image: Mapped[str | None] = mapped_column(Text)
-    strength: Mapped[float]
-    eta: Mapped[float]
-    #: Columns of the prompt file that are no parameters.
-    tags: Mapped[dict[str, str]]
-
-    state: Mapped[JobState] = mapped_column(
-        Enum(JobState, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states])
-    )
+    _needed("line", Integer),
+    _needed("image_index", Integer),
+    _needed("priority", Integer),
+    _needed("prompt", Text),
+    _needed("negative_prompt", Text),
+    _needed("model", Text),
+    _needed("sampler", String(64)),
+    _needed("steps", Integer),
+    _needed("scale", Double),
+    _needed("width", Integer),
+    _needed("height", Integer),
+    _needed("seed", BigInteger),
+    Column("init_image", Text),
+    _needed("strength", Double),
+    _needed("eta", Double),
+    #: Columns of the prompt file that are no parameters: text by name.
+    _needed("tags", JSON),
+    _needed("state", STATE),
     #: Times it was started; counted before the work, so that a job that kills its worker is seen.
-    attempts: Mapped[int] = mapped_column(default=0)
+    _needed("attempts", Integer, default=0),
     #: Raised at every start and release: a result under an older fence is refused.
-    fence: Mapped[int] = mapped_column(default=0)
-    worker: Mapped[str | None] = mapped_column(Text)
-    lease_until: Mapped[float | None]
-    started_at: Mapped[float | None]
-    finished_at: Mapped[float | None]
+    _needed("fence", Integer, default=0),
+    Column("worker", Text),
+    Column("lease_until", Double),
+    Column("started_at", Double),
+    Column("finished_at", Double),
     #: One word for why it failed or was last put back: ``invalid``, ``checkpoint``, ``memory``, ``nan``, ``poison``,
     #: ``unexpected``.
-    cause: Mapped[str | None] = mapped_column(String(32))
-    message: Mapped[str | None] = mapped_column(Text)
+    Column("cause", String(32)),
+    Column("message", Text),
+    Index("job_batch_state", "batch_id", "state", "id"),
+    Index("job_seed", "seed"),
+    Index("job_steps_scale", "steps", "scale", "id"),
+    Index(
+        "job_lease",
+        "lease_until",
+        sqlite_where=text("state = 'running'"),
+        postgresql_where=text("state = 'running'"),
+    ),
+)
 
-    __table_args__ = (
-        Index("job_batch_state", "batch_id", "state", "id"),
-        Index("job_seed", "seed"),
-        Index("job_steps_scale", "steps", "scale", "id"),
-        Index(
-            "job_lease",
-            "lease_until",
-            sqlite_where=text("state = 'running'"),
-            postgresql_where=text("state = 'running'"),
-        ),
-    )
-
-
-class Image(Model):
-    """One finished picture and what made it."""
-
-    __tablename__ = "image"
-
-    id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    job_id: Mapped[int] = mapped_column(BigId, ForeignKey("job.id"), unique=True)
+#: One finished picture each, and what made it.
+IMAGES = Table(
+    "image",
+    METADATA,
+    Column("id", BIG_ID, primary_key=True),
+    _needed("job_id", BIG_ID, ForeignKey("job.id"), unique=True),
     #: Below the images' root, with forward slashes.
-    path: Mapped[str] = mapped_column(Text)
+    _needed("path", Text),
     #: SHA-256 of the pixels (8-bit RGB, row by row), not of the file.
-    sha256: Mapped[str] = mapped_column(String(64))
-    width: Mapped[int]
-    height: Mapped[int]
-    bytes: Mapped[int]
+    _needed("sha256", String(64)),
+    _needed("width", Integer),
+    _needed("height", Integer),
+    _needed("bytes", Integer),
     #: From joining the running samples to the decoded picture.
-    seconds: Mapped[float]
-    worker: Mapped[str] = mapped_column(Text)
-    device: Mapped[str] = mapped_column(Text)
-    dtype: Mapped[str] = mapped_column(String(16))
-    #: Rows of the UNet calls that made it.
-    batch_rows: Mapped[int]
-    checkpoint_hash: Mapped[str] = mapped_column(String(64))
+    _needed("seconds", Double),
+    _needed("worker", Text),
+    _needed("device", Text),
+    _needed("dtype", String(16)),
+    #: Rows of the largest UNet call it was part of.
+    _needed("batch_rows", Integer),
+    _needed("checkpoint_hash", String(64)),
     #: Versions of the libraries that made it.
-    versions: Mapped[dict[str, str]]
-    created_at: Mapped[float]
+    _needed("versions", JSON),
+    _needed("created_at", Double),
+    Index("image_created", "created_at"),
+)
 
-    __table_args__ = (Index("image_created", "created_at"),)
+#: The columns, to be written `Job.seed`.
+Batch, Job, Image = BATCHES.c, JOBS.c, IMAGES.c

@@ -10,13 +10,10 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select,
 from sqlalchemy.sql import Executable
 
 from db.errors import NotInLedger
-from db.models import Batch, Image, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
 
 #: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
 PAGE = 1000
-
-JOBS = Job.__table__
-IMAGES = Image.__table__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +34,7 @@ class JobFilter:
 
 def batches(engine: Engine, limit: int = 20) -> Sequence[Row[Any]]:
     """The newest batches that were submitted, newest first."""
-    statement = select(Batch.__table__).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(limit)
+    statement = select(BATCHES).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(limit)
     return _read(engine, statement)
 
 
@@ -47,7 +44,7 @@ def find_batch(engine: Engine, name: str | None) -> Row[Any]:
     Raises:
         NotInLedger: there is none.
     """
-    statement = select(Batch.__table__).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(1)
+    statement = select(BATCHES).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(1)
     if name is not None:
         wanted = Batch.id == int(name) if name.isdecimal() else Batch.name == name
         statement = statement.where(wanted)
@@ -62,7 +59,7 @@ def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:
     """The submitted batches that are not paused and have queued jobs, oldest first."""
     queued = exists().where(Job.batch_id == Batch.id, Job.state == JobState.QUEUED)
     open_now = (Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
-    return _read(engine, select(Batch.__table__).where(*open_now, queued).order_by(Batch.id))
+    return _read(engine, select(BATCHES).where(*open_now, queued).order_by(Batch.id))
 
 
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
@@ -75,7 +72,7 @@ def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
 def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
     queued = Job.state == JobState.QUEUED
-    statement = select(Job.__table__.c.id, Job.__table__.c.chunk).where(Job.batch_id == batch_id, queued)
+    statement = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, queued)
     for number, rows in groupby(_paged(engine, statement), key=attrgetter("chunk")):
         yield number, [row.id for row in rows]
 
@@ -83,7 +80,9 @@ def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
 def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
     """The jobs of those ids with their batch's ``folder`` and ``image_format``, in order of id."""
     statement = (
-        select(JOBS, Batch.folder, Batch.image_format).join(Batch, Batch.id == Job.batch_id).where(Job.id.in_(job_ids))
+        select(JOBS, Batch.folder, Batch.image_format)
+        .join(BATCHES, Batch.id == Job.batch_id)
+        .where(Job.id.in_(job_ids))
     )
     return _read(engine, statement.order_by(Job.id))
 
@@ -123,14 +122,14 @@ def damage(engine: Engine) -> str:
 def _with_image() -> Select[Any]:
     image = [column.label(f"image_{column.name}") for column in IMAGES.columns if column.name not in ("id", "job_id")]
     batch = Batch.name.label("batch")
-    return select(JOBS, batch, *image).join(Batch, Batch.id == Job.batch_id).outerjoin(Image, Image.job_id == Job.id)
+    return select(JOBS, batch, *image).join(BATCHES, Batch.id == Job.batch_id).outerjoin(IMAGES, Image.job_id == Job.id)
 
 
 def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
     for name in ("batch_id", "state", "seed", "steps", "scale", "sampler"):
         value = getattr(wanted, name)
         if value is not None:
-            yield getattr(Job, name) == value
+            yield Job[name] == value
     for word in wanted.words:
         yield Job.prompt.icontains(word, autoescape=True)
     for name, value in wanted.tags.items():

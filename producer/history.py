@@ -8,14 +8,14 @@ from sqlalchemy import Engine, Row
 
 from configs.samplers import resolve
 from db import queries
-from db.models import Image, Job, JobState
+from db.models import IMAGES, JOBS, JobState
 from db.queries import JobFilter
 from producer.table import moment, print_csv, print_fields, print_json_lines, print_table
 
 #: Columns of the ledger that say how work was handed out, and mean nothing afterwards.
 INTERNAL = {"chunk", "fence", "lease_until", "priority"}
-IMAGE_FIELDS = [f"image_{column.name}" for column in Image.__table__.columns if column.name not in ("id", "job_id")]
-FIELDS = [*(c.name for c in Job.__table__.columns if c.name not in INTERNAL), "batch", *IMAGE_FIELDS]
+IMAGE_FIELDS = [f"image_{column.name}" for column in IMAGES.columns if column.name not in ("id", "job_id")]
+FIELDS = [*(c.name for c in JOBS.columns if c.name not in INTERNAL), "batch", *IMAGE_FIELDS]
 HEADER = ("job", "batch", "state", "finished", "seed", "steps", "scale", "sampler", "size", "image", "prompt")
 
 

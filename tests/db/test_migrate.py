@@ -11,14 +11,14 @@ from alembic.script import ScriptDirectory
 from db import migrate
 from db.errors import LedgerTooNew, LedgerUnreachable, NetworkFileSystem
 from db.ledger import Ledger
-from db.models import Model
+from db.models import METADATA
 from db.session import journal_mode, open_database, sqlite_driver
 
 
 def test_migrations_make_the_tables_of_the_models(ledger: Ledger) -> None:
     with ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Model.metadata) == []
+        assert compare_metadata(context, METADATA) == []
 
 
 def test_the_head_is_the_newest_migration() -> None:
