@@ -14,6 +14,8 @@ from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
 
 #: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
 PAGE = 1000
+#: Written as the partial index of the leases has it: with a bound value the index is not used.
+RUNNING = text("state = 'running'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,11 @@ def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:
     queued = exists().where(Job.batch_id == Batch.id, Job.state == JobState.QUEUED)
     open_now = (Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
     return _read(engine, select(BATCHES).where(*open_now, queued).order_by(Batch.id))
+
+
+def is_working(engine: Engine) -> bool:
+    """Whether any job is running."""
+    return bool(_read(engine, select(Job.id).where(RUNNING).limit(1)))
 
 
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:

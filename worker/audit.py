@@ -1,7 +1,7 @@
 """Finds jobs that no message speaks of any more, and sends them again.
 
 Redis may be flushed, restarted empty, or lose the one message that a killed worker had just taken. The ledger still has
-the jobs as queued; so when the queue has been empty for two looks and queued jobs remain, they are sent again.
+the jobs as queued; so when nothing has waited and nothing was worked on for two looks, they are sent again.
 """
 
 import logging
@@ -29,15 +29,17 @@ class Audit:
 
         One empty look proves nothing: a message may be on its way from Redis to a worker, or from a producer.
         """
-        batches = queries.waiting_batches(self.ledger.engine) if self._queue_is_empty() else []
+        batches = queries.waiting_batches(self.ledger.engine) if self._is_idle() else []
         confirmed, self._suspicious = self._suspicious and bool(batches), bool(batches)
         if not confirmed:
             return 0
         self._suspicious = False
         return sum(outbox.send_batch(self.app, self.ledger.engine, batch.id) for batch in batches)
 
-    def _queue_is_empty(self) -> bool:
+    def _is_idle(self) -> bool:
+        """Whether no message waits, and none that was taken is being worked on: a killed worker still holds its own."""
         with self.app.connection_for_write() as connection:
             channel = connection.default_channel
             waiting: int = channel.queue_declare(QUEUE).message_count
-            return waiting == 0 and channel.client.hlen(channel.unacked_key) == 0
+            taken: int = channel.client.hlen(channel.unacked_key)
+        return not waiting and not (taken and queries.is_working(self.ledger.engine))

@@ -54,3 +54,18 @@ def test_a_queue_that_was_busy_in_between_starts_the_suspicion_anew(audit: Audit
     assert audit.look() == 0
     flush(audit)
     assert [audit.look(), audit.look()] == [0, 1]
+
+
+def test_a_message_that_a_killed_worker_holds_is_not_waited_for(audit: Audit, batch: Batch) -> None:  # noqa: F811
+    batch({}, {})
+    with audit.app.connection_for_write() as connection:
+        connection.default_channel.client.hset(connection.default_channel.unacked_key, "tag", "message")
+    assert [audit.look(), audit.look()] == [0, 2]
+
+
+def test_a_message_that_is_being_worked_on_is_waited_for(audit: Audit, batch: Batch) -> None:  # noqa: F811
+    ids = batch({}, {})
+    audit.ledger.start_jobs(ids[:1], "w", 15)
+    with audit.app.connection_for_write() as connection:
+        connection.default_channel.client.hset(connection.default_channel.unacked_key, "tag", "message")
+    assert [audit.look() for _ in range(3)] == [0, 0, 0]
