@@ -40,7 +40,11 @@ def promptmill(home: Path) -> Callable[..., Result]:  # noqa: ARG001 - the comma
     """Calls the command as a user would, in this process."""
     from producer.cli import cli
 
-    return lambda *words, text=None: CliRunner().invoke(cli, [str(word) for word in words], input=text)
+    def call(*words: object, text: str | None = None) -> Result:
+        get_settings.cache_clear()
+        return CliRunner().invoke(cli, [str(word) for word in words], input=text)
+
+    return call
 
 
 @pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.redis)])

@@ -1,0 +1,78 @@
+"""Finding jobs again, and printing them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from producer.history import HEADER
+from producer.table import plain, print_table
+
+ROWS = """\
+prompt,seed,steps,scale,sampler,category
+a red castle,1,20,7.5,DDIM,Places
+a cat,2,30,5,Euler a,Animals
+red fox,3,30,7.5,DDIM,Animals
+"""
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def history(promptmill: Call) -> Call:
+    """`promptmill history` over a batch of three jobs; returns the seeds it lists."""
+    Path("prompts.csv").write_text(ROWS)
+    assert promptmill("submit", "prompts.csv").exit_code == 0
+    return lambda *words: [
+        json.loads(line)["seed"] for line in promptmill("history", "--json", *words).stdout.splitlines()
+    ]
+
+
+def test_the_newest_come_first(history: Call) -> None:
+    assert history() == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "seeds"),
+    [
+        (["--steps", "30"], [3, 2]),
+        (["--scale", "7.5"], [3, 1]),
+        (["--sampler", "k_euler_a"], [2]),
+        (["--sampler", "ddim", "--steps", "30"], [3]),
+        (["--seed", "1"], [1]),
+        (["--tag", "category=Animals"], [3, 2]),
+        (["--state", "failed"], []),
+        (["--batch", "prompts.csv"], [3, 2, 1]),
+        (["RED"], [3, 1]),
+        (["red", "castle"], [1]),
+        (["--limit", "2"], [3, 2]),
+        (["--before", "3", "--limit", "0"], [2, 1]),
+    ],
+)
+def test_history_finds(history: Call, words: list[str], seeds: list[int]) -> None:
+    assert history(*words) == seeds
+
+
+def test_csv_has_every_field_by_the_ledgers_words(history: Call, promptmill: Call) -> None:
+    assert history()
+    rows = list(csv.DictReader(io.StringIO(promptmill("history", "--csv").stdout)))
+    assert [row["prompt"] for row in rows] == ["red fox", "a cat", "a red castle"]
+    assert json.loads(rows[0]["tags"]) == {"category": "Animals"}
+    assert {"negative_prompt", "seed", "state", "image_sha256", "image_path"} <= rows[0].keys()
+
+
+def test_the_table_shows_state_parameters_and_prompt(history: Call, promptmill: Call) -> None:
+    assert history()
+    header, newest, *_ = promptmill("history").stdout.splitlines()
+    assert header.split() == list(HEADER)
+    assert newest.split()[:6] == ["3", "1", "queued", "3", "30", "7.5"]
+    assert newest.endswith("red fox")
+
+
+def test_control_characters_never_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plain("a\x1b[2Jb\rc\u202ed") == "a [2Jb c d"
+    print_table(("x",), [("\x1b]0;title\x07",)])
+    assert "\x1b" not in capsys.readouterr().out

@@ -1,0 +1,93 @@
+"""Rows become jobs: all of them, or none."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.settings import Settings, get_settings
+from db import queries
+from db.ledger import Ledger
+from db.queries import JobFilter
+from producer.errors import InvalidPromptFile
+from producer.submit import check, chunk_of, record, slug
+
+LEDGER_IS_EMPTY: list[object] = []
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:  # noqa: ARG001 - it is where the settings look
+    return get_settings()
+
+
+def write(text: str) -> str:
+    Path("prompts.csv").write_text(text, encoding="utf-8")
+    return "prompts.csv"
+
+
+def jobs_of(ledger: Ledger) -> list[object]:
+    return list(reversed(queries.history(ledger.engine, JobFilter(), limit=1000)))
+
+
+def test_image_k_of_a_row_has_its_seed_plus_k(settings: Settings, home_ledger: Ledger) -> None:
+    record(check(write("prompt,seed,num_images\ncat,7,3\n"), settings), home_ledger)
+    assert [(job.image_index, job.seed) for job in jobs_of(home_ledger)] == [(0, 7), (1, 8), (2, 9)]
+
+
+def test_a_seed_that_is_not_given_is_drawn_and_recorded(settings: Settings, home_ledger: Ledger) -> None:
+    record(check(write("prompt,num_images\ncat,2\ndog,1\n"), settings), home_ledger)
+    first, second, other = (job.seed for job in jobs_of(home_ledger))
+    assert second == first + 1
+    assert other not in (first, second)
+
+
+def test_flags_go_over_the_preset_and_that_over_the_settings(settings: Settings, home_ledger: Ledger) -> None:
+    record(check(write("prompt,scale\ncat,3\ndog,\n"), settings, preset="fast", scale=9.0), home_ledger)
+    assert [(job.sampler, job.steps, job.scale) for job in jobs_of(home_ledger)] == [("UniPC", 12, 3), ("UniPC", 12, 9)]
+
+
+def test_a_batch_knows_its_file(settings: Settings, home_ledger: Ledger) -> None:
+    batch = record(check(write("prompt\ncat\n"), settings, priority=2, image_format="webp"), home_ledger)
+    assert (batch.name, batch.folder, batch.total, batch.priority) == ("prompts.csv", "0001-prompts", 1, 2)
+    assert batch.image_format == "webp"
+    assert batch.submitted_at
+
+
+def test_a_bad_row_leaves_nothing_behind(settings: Settings, home_ledger: Ledger) -> None:
+    with pytest.raises(InvalidPromptFile):
+        check(write("prompt,steps\ncat,20\ndog,0\n"), settings)
+    assert queries.batches(home_ledger.engine) == LEDGER_IS_EMPTY
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_a_batch_that_is_not_recorded_whole_is_discarded(
+    settings: Settings, home_ledger: Ledger, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    def stop(_batch_id: int) -> None:
+        raise end
+
+    submission = check(write("prompt\ncat\n"), settings)
+    monkeypatch.setattr(home_ledger, "open_batch", stop)
+    with pytest.raises(end):
+        record(submission, home_ledger)
+    assert jobs_of(home_ledger) == LEDGER_IS_EMPTY
+
+
+@given(total=st.integers(1, 500), size=st.integers(1, 64))
+def test_chunks_are_numbered_without_gaps_and_the_last_are_small(total: int, size: int) -> None:
+    numbers = [chunk_of(index, total, size) for index in range(total)]
+    lengths = [length for _, length in sorted(Counter(numbers).items())]
+    assert numbers == sorted(numbers)
+    assert set(numbers) == set(range(len(lengths)))
+    assert max(lengths) <= size
+    assert max(lengths[-16:]) <= max(4, size if total > 64 + size else 4)
+    assert lengths[-1] <= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("My Prompts (2)", "my-prompts-2"), ("../../etc", "etc"), ("猫", ""), ("a" * 60, "a" * 40)]
+)
+def test_a_slug_is_safe_as_a_folder(name: str, expected: str) -> None:
+    assert slug(name) == expected
