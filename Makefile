@@ -30,6 +30,7 @@ bench: venv
 
 docs: venv
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_configuration.py
 
 clean:
 	rm -rf .venv build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,6 @@
 """What the producer and the worker must agree on about the queue. Reasons stand beside the settings they belong to."""
 
+import ssl
 from typing import TYPE_CHECKING, Any
 
 from kombu import Queue
@@ -62,4 +63,7 @@ def create_app(broker_url: str) -> "Celery":
 
     app = Celery("promptmill", broker=broker_url, set_as_current=False)
     app.conf.update(OPTIONS)
+    # Left alone, kombu accepts any certificate.
+    if broker_url.startswith("rediss://") and "ssl_cert_reqs" not in broker_url:
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     return app

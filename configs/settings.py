@@ -49,7 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_attempts: Positive = 3
     #: The worker waits while the images' disk has less free space than this.
     disk_watermark_mb: Annotated[int, Meta(ge=0)] = 500
+    #: Format of the images; a batch may have another.
     image_format: Literal["png", "jpeg", "webp"] = "png"
+    #: Defaults of a job's parameters; they stand in a table of their own in the file.
     job: dict[str, Any] = {}
 
     @property
@@ -78,12 +80,18 @@ def read_settings(environ: Mapping[str, str], folder: Path) -> Settings:
     found = next((f for f in (folder / FILE_NAME, home / FILE_NAME) if f.is_file()), None)
     from_file = read_toml(found) if found else {}
     from_environ = {
-        field: environ[PREFIX + field.upper()]
-        for field in Settings.__struct_fields__
-        if field != "job" and environ.get(PREFIX + field.upper())
+        name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX) and value
     }
+    _refuse_unknown(from_environ)
     job = {**defaults.get("job", {}), **from_file.get("job", {})}
     return _checked({**defaults, **from_file, **from_environ, "job": job})
+
+
+def _refuse_unknown(from_environ: Mapping[str, str]) -> None:
+    for field in from_environ:
+        if field == "job" or field not in Settings.__struct_fields__:
+            name = PREFIX + field.upper()
+            raise ConfigError(f"{name} is no setting; unset it, or see docs/configuration.md for the one you mean.")
 
 
 def read_preset(name: str) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Engine, and_, delete, insert, or_, select, update
+from sqlalchemy import Engine, Update, and_, case, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import Executable
 
 from db.errors import LedgerUnreachable, NotInLedger
-from db.models import BATCHES, IMAGES, JOBS, Batch, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, STATE, Batch, Job, JobState
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class Ledger:
         self._change_batch(batch_id, paused_at=None)
 
     def cancel_batch(self, batch_id: int) -> int:
-        """Cancel every queued job; running ones finish. Returns how many were cancelled."""
+        """Cancel every queued job; running ones finish, or are cancelled when they are put back. Returns how many."""
         self._change_batch(batch_id, cancelled_at=time.time())
         return self._execute(
             update(JOBS)
@@ -181,14 +181,15 @@ class Ledger:
         if self._execute(worn.values(failed)).rowcount:
             return JobState.FAILED
         back = update(JOBS).where(held).values(cause=cause, message=message, **_put_back())
-        return JobState.QUEUED if self._execute(back).rowcount else None
+        states = [state for _, state in self._returning(back.returning(Job.id, Job.state))]
+        return states[0] if states else None
 
     def release_jobs(self, claims: Iterable[Claim]) -> list[int]:
         """Running → queued without counting the attempt: the worker stops, or waits for disk space. Returns the ids."""
         released: list[int] = []
         for part in _sliced(claims):
             statement = update(JOBS).where(_held(part)).values(attempts=Job.attempts - 1, **_put_back())
-            released += (row[0] for row in self._returning(statement.returning(Job.id)))
+            released += self._queued_again(statement)
         return sorted(released)
 
     def rescue_jobs(self, max_attempts: int, *, worker: str | None = None) -> list[int]:
@@ -206,8 +207,7 @@ class Ledger:
             .where(stalled, Job.attempts >= max_attempts)
             .values(state=JobState.FAILED, cause="poison", message=poison, fence=Job.fence + 1, **_ended())
         )
-        statement = update(JOBS).where(stalled).values(_put_back()).returning(Job.id)
-        return sorted(row[0] for row in self._returning(statement))
+        return sorted(self._queued_again(update(JOBS).where(stalled).values(_put_back())))
 
     # ---- execution
 
@@ -219,6 +219,10 @@ class Ledger:
                 return connection.execute(statement, parameters)
 
         return self._patiently(write)
+
+    def _queued_again(self, statement: Update) -> list[int]:
+        rows = self._returning(statement.returning(Job.id, Job.state))
+        return [job_id for job_id, state in rows if state is JobState.QUEUED]
 
     def _returning(self, statement: Executable) -> list[Any]:
         def write() -> list[Any]:
@@ -250,8 +254,10 @@ def _ended() -> dict[str, Any]:
 
 
 def _put_back() -> dict[str, Any]:
+    """Back to queued; a job of a batch that was cancelled meanwhile is cancelled with it."""
+    cancelled = exists().where(Batch.id == Job.batch_id, Batch.cancelled_at.is_not(None))
     return {
-        "state": JobState.QUEUED,
+        "state": case((cancelled, literal(JobState.CANCELLED, STATE)), else_=literal(JobState.QUEUED, STATE)),
         "fence": Job.fence + 1,
         "worker": None,
         "lease_until": None,

@@ -43,7 +43,7 @@ def test_imports_go_one_way() -> None:
 
 
 def test_the_command_starts_without_the_gpu_stack() -> None:
-    code = "import sys, producer.cli as cli\ntry: cli.main(['--help'])\nfinally: print(*sys.modules, sep='\\n')"
+    code = "import sys, producer.cli as cli\ntry: cli.cli.main(['--help'])\nfinally: print(*sys.modules, sep='\\n')"
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
     assert "Usage:" in done.stdout

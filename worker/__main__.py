@@ -37,7 +37,7 @@ def main(name: str, concurrency: int) -> None:
         sys.exit(Worker(settings, ledger, name=name, broker_url=settings.broker_url).run(concurrency))
     except (ConfigError, LedgerError, WorkerError) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 if __name__ == "__main__":

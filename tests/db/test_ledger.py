@@ -118,6 +118,19 @@ def test_cancelling_spares_what_is_running(ledger: Ledger, batch: Batch) -> None
     assert [state(ledger, i).value for i in ids] == ["running", "cancelled", "cancelled"]
 
 
+@pytest.mark.parametrize("way", ["release", "rescue", "retry"])
+def test_a_running_job_of_a_cancelled_batch_is_not_queued_again(ledger: Ledger, batch: Batch, way: str) -> None:
+    (claim,) = ledger.start_jobs(batch({}), "w", -1)
+    ledger.cancel_batch(1)
+    again = {
+        "release": lambda: ledger.release_jobs([claim]),
+        "rescue": lambda: ledger.rescue_jobs(3),
+        "retry": lambda: ledger.retry_job(claim, "nan", "x", 3) is JobState.QUEUED,
+    }[way]()
+    assert not again
+    assert state(ledger, claim.job_id) is JobState.CANCELLED
+
+
 def test_retry_puts_back_what_failed_and_what_was_cancelled(ledger: Ledger, batch: Batch) -> None:
     ids = batch({}, {}, {})
     claims = ledger.start_jobs(ids[:2], "w", 15)
