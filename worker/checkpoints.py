@@ -18,7 +18,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from configs.checkpoints import checkpoint_path
-from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointRefused, CheckpointUnsupported, DeviceRefused
+from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported, DeviceRefused, refusing
+from worker.single_file import find_family, load_single_file
 from worker.weights import PICKLES, find_weights, hash_files, read_header
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 COMPONENTS = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
 """In the order in which their weights are hashed."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-SINGLE_FILE_KEYS = ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.", "cond_stage_model.")
-"""What the original layout of SD 1.x and 2.x has, and SDXL, SD3 and Flux have not all of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -126,9 +125,8 @@ def _open_folder(name: str, folder: Path, device: torch.device, dtype: torch.dty
     paths = [path for files, _ in weights.values() for path in files]
     headers = [read_header(path) for path in paths]
     models = {component: _load(folder, component, variant, dtype) for component, (_, variant) in weights.items()}
-    if dtype == torch.float32 and any(_is_half(header) for header in headers):
-        log.info("%s holds half-precision weights; they run in float32 on %s.", name, device)
-    with _refusing(CheckpointBroken, f"The tokenizer in {folder} cannot be loaded"):
+    _say_upcast(name, headers, device, dtype)
+    with refusing(CheckpointBroken, f"The tokenizer in {folder} cannot be loaded"):
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     scheduler_config = _read_json(folder / "scheduler" / "scheduler_config.json")
     return _assemble(name, hash_files(paths), {**models, "tokenizer": tokenizer}, scheduler_config, device, dtype)
@@ -155,7 +153,7 @@ def _load(folder: Path, component: str, variant: str | None, dtype: torch.dtype)
     model_class: Any = COMPONENTS[component]
     options: dict[str, Any] = {"use_safetensors": True, "variant": variant, "local_files_only": True}
     options["dtype" if model_class is CLIPTextModel else "torch_dtype"] = dtype
-    with _refusing(CheckpointBroken, f"The {component} of {folder} cannot be loaded"):
+    with refusing(CheckpointBroken, f"The {component} of {folder} cannot be loaded"):
         model, info = model_class.from_pretrained(folder, subfolder=component, output_loading_info=True, **options)
     if missing := sorted(info["missing_keys"]):
         raise CheckpointBroken(f"The {component} of {folder} lacks weights, {missing[0]} for one; download it again.")
@@ -172,26 +170,9 @@ def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) 
             f"{path} is no checkpoint; give a .safetensors file, a diffusers folder or a hub id."
         )
     header = read_header(path)
-    if not all(any(key.startswith(wanted) for key in header) for wanted in SINGLE_FILE_KEYS):
-        raise CheckpointUnsupported(
-            f"{path} is no full Stable Diffusion 1.x or 2.x checkpoint (UNet, VAE and text encoder)."
-        )
-    pipeline = _load_single_file(path, dtype)
-    models = {component: getattr(pipeline, component) for component in (*COMPONENTS, "tokenizer")}
-    return _assemble(name, hash_files([path]), models, pipeline.scheduler.config, device, dtype)
-
-
-def _load_single_file(path: Path, dtype: torch.dtype) -> Any:
-    # Importing a pipeline complains of image processors that are not needed: only once it is quiet.
-    from diffusers import StableDiffusionPipeline
-
-    offline = _offline()
-    problem = f"{path} needs the small configuration files of its family from the hub"
-    advice = "and HF_HUB_OFFLINE is set; unset it once" if offline else "and they could not be had"
-    with _refusing(CheckpointMissing, f"{problem}, {advice}"):
-        return StableDiffusionPipeline.from_single_file(
-            str(path), torch_dtype=dtype, local_files_only=offline, safety_checker=None
-        )
+    models, scheduler_config = load_single_file(path, find_family(path, header), dtype)
+    _say_upcast(name, [header], device, dtype)
+    return _assemble(name, hash_files([path]), models, scheduler_config, device, dtype)
 
 
 def _download(model: str) -> Path:
@@ -204,7 +185,7 @@ def _download(model: str) -> Path:
 
     problem = f"There is no file or folder {model!r}, and as a hub id it is not in the local cache"
     advice = "while HF_HUB_OFFLINE forbids to fetch it" if _offline() else "nor could it be fetched"
-    with _refusing(CheckpointMissing, f"{problem}, {advice}"):
+    with refusing(CheckpointMissing, f"{problem}, {advice}"):
         return Path(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=_offline()))
 
 
@@ -226,8 +207,10 @@ def _assemble(
     return Checkpoint(name=name, hash=digest, scheduler_config=config, device=device, dtype=dtype, **models)
 
 
-def _is_half(header: dict[str, Any]) -> bool:
-    return any(entry["dtype"] in ("F16", "BF16") for entry in header.values())
+def _say_upcast(name: str, headers: list[dict[str, Any]], device: torch.device, dtype: torch.dtype) -> None:
+    stored = {entry["dtype"] for header in headers for entry in header.values()}
+    if dtype == torch.float32 and stored & {"F16", "BF16"}:
+        log.info("%s holds half-precision weights; they run in float32 on %s.", name, device)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -240,16 +223,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointBroken(f"{path} does not hold a JSON object; download it again.")
     return content
-
-
-@contextmanager
-def _refusing(refusal: type[CheckpointRefused], problem: str) -> Iterator[None]:
-    """Turn whatever a library raises while loading into one sentence; the original stays as the cause."""
-    try:
-        yield
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-        raise refusal(f"{problem}: {reason}.") from error
 
 
 @contextmanager

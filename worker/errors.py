@@ -19,6 +19,9 @@ WorkerError
     └── DiskFull
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class WorkerError(Exception):
     """Root of everything a worker raises on purpose; the message is one sentence for the user."""
@@ -86,3 +89,15 @@ class EngineClosed(JobReturned):
 
 class DiskFull(JobReturned):
     """The job waits for disk space."""
+
+
+@contextmanager
+def refusing(refusal: type[CheckpointRefused], problem: str) -> Iterator[None]:
+    """Turn whatever a library raises while loading into one sentence, with the original as its cause."""
+    try:
+        yield
+    except WorkerError:
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        raise refusal(f"{problem}: {reason}.") from error

@@ -159,21 +159,6 @@ def test_an_inpainting_unet_is_refused(copied: Path) -> None:
         open_on_cpu(copied)
 
 
-def test_a_single_file_that_is_no_checkpoint_is_refused(copied: Path) -> None:
-    with pytest.raises(CheckpointUnsupported, match="no full Stable Diffusion"):
-        open_on_cpu(copied / UNET)
-
-
-def test_a_single_file_asks_for_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    keys = ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x", "cond_stage_model.x"]
-    save_file({key: torch.zeros(1) for key in keys}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointMissing, match="HF_HUB_OFFLINE"):
-        open_on_cpu(tmp_path / "model.safetensors")
-
-
 @pytest.mark.parametrize("model", ["nobody/nothing-of-this-name", "no such file", "/no/such/folder"])
 def test_a_missing_checkpoint_is_not_fetched_when_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str

@@ -1,0 +1,113 @@
+"""A diffusers checkpoint written as the original scripts did: the reverse of what diffusers does on opening, by hand.
+
+Layouts: ldm/modules/diffusionmodules/openaimodel.py and model.py of the CompVis repository, and OpenCLIP's text tower.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+UNET_ENDS = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+OPEN_CLIP = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+OPEN_CLIP_ENDS = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight",
+    "final_layer_norm.bias": "ln_final.bias",
+}
+
+
+def write_single_file(folder: Path, path: Path, *, open_clip: bool = False, **extra: Tensor) -> None:
+    """Write a diffusers folder with one layer a block as one file; `extra` are further tensors by name."""
+    unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
+    text = load_file(folder / "text_encoder" / "model.safetensors")
+    text = {key.removeprefix("text_model."): tensor for key, tensor in text.items()}
+    clip = open_clip_text(text) if open_clip else {f"transformer.text_model.{key}": text[key] for key in text}
+    parts = {
+        "model.diffusion_model": {unet_key(key): tensor for key, tensor in unet.items()},
+        "first_stage_model": dict(vae_entry(key, tensor) for key, tensor in vae.items()),
+        "cond_stage_model": clip,
+    }
+    tensors = {f"{part}.{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
+    save_file({key: tensor.contiguous() for key, tensor in (tensors | extra).items()}, path)
+
+
+def rename(key: str, names: dict[str, str]) -> str:
+    for ours, theirs in names.items():
+        if key.startswith(ours + "."):
+            return theirs + key.removeprefix(ours)
+    return key
+
+
+def unet_key(key: str) -> str:
+    """Input blocks count resnets and downsamplers together, output blocks resnets alone."""
+    if block := re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", key):
+        way, number, kind, layer = block[1], int(block[2]), block[3], int(block[4])
+        if way == "down":
+            place = f"input_blocks.{1 + 2 * number + (layer if kind != 'downsamplers' else 1)}"
+        else:
+            place = f"output_blocks.{2 * number + (layer if kind != 'upsamplers' else 1)}"
+        return f"{place}.{within_block(kind, block[5], crossed=number == 1)}"
+    if middle := re.fullmatch(r"mid_block\.(\w+)\.(\d)\.(.+)", key):
+        if middle[1] == "attentions":
+            return f"middle_block.1.{middle[3]}"
+        return f"middle_block.{2 * int(middle[2])}.{rename(middle[3], RESNET)}"
+    return rename(key, UNET_ENDS)
+
+
+def within_block(kind: str, rest: str, *, crossed: bool) -> str:
+    """`crossed`: the output block has an attention, behind which the upsampler stands."""
+    if kind == "resnets":
+        return f"0.{rename(rest, RESNET)}"
+    if kind == "attentions":
+        return f"1.{rest}"
+    return f"0.op{rest.removeprefix('conv')}" if kind == "downsamplers" else f"{2 if crossed else 1}.{rest}"
+
+
+def vae_entry(key: str, tensor: Tensor) -> tuple[str, Tensor]:
+    """Three blocks; the decoder's are counted from the other end. Attention was convolution of size one."""
+    key = key.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+    key = re.sub(r"mid_block\.resnets\.(\d)", lambda m: f"mid.block_{int(m[1]) + 1}", key)
+    key = re.sub(r"down_blocks\.(\d)\.resnets", r"down.\1.block", key)
+    key = re.sub(r"down_blocks\.(\d)\.downsamplers\.0", r"down.\1.downsample", key)
+    key = re.sub(r"up_blocks\.(\d)\.resnets", lambda m: f"up.{2 - int(m[1])}.block", key)
+    key = re.sub(r"up_blocks\.(\d)\.upsamplers\.0", lambda m: f"up.{2 - int(m[1])}.upsample", key)
+    if attention := re.fullmatch(r"(\w+)\.mid_block\.attentions\.0\.(.+)", key):
+        key = f"{attention[1]}.mid.attn_1.{rename(attention[2], VAE_ATTENTION)}"
+        tensor = tensor[:, :, None, None] if tensor.ndim == 2 else tensor
+    return key, tensor
+
+
+def open_clip_text(text: Tensors) -> Tensors:
+    """OpenCLIP stacks query, key and value, and carries a last layer that Stable Diffusion 2.x does not use."""
+    tensors = {"model." + new: text[old] for old, new in OPEN_CLIP_ENDS.items()}
+    for key, tensor in text.items():
+        layer = re.fullmatch(r"encoder\.layers\.(\d+)\.(.+)", key)
+        if layer and not re.search(r"[qkv]_proj", key):
+            name = rename(layer[2], {**OPEN_CLIP, "self_attn.out_proj": "attn.out_proj"})
+            tensors[f"model.transformer.resblocks.{layer[1]}.{name}"] = tensor
+        elif layer and ".q_proj." in key:
+            stacked = torch.cat([text[key.replace("q_proj", f"{part}_proj")] for part in "qkv"])
+            tensors[f"model.transformer.resblocks.{layer[1]}.attn.in_proj_{key.rpartition('.')[2]}"] = stacked
+    width = text["final_layer_norm.weight"].numel()
+    return {**tensors, "model.text_projection": torch.eye(width), "model.logit_scale": torch.zeros(())}

@@ -1,0 +1,196 @@
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from configs.checkpoints import SHIPPED
+from tests.worker.ldm import write_single_file
+from worker.checkpoints import Checkpoint, open_checkpoint
+from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
+from worker.single_file import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, Family, find_family, predicts_velocity
+from worker.tokenizer import END, START
+
+pytest.importorskip("instant_clip_tokenizer")
+WIDTH = 32
+"""Of the tiny checkpoint's text embeddings."""
+
+
+@pytest.fixture(scope="module")
+def folder(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint with a text encoder for all of CLIP's vocabulary."""
+    folder = Path(shutil.copytree(checkpoint_folder, tmp_path_factory.mktemp("single") / "tiny"))
+    torch.manual_seed(1)
+    config = CLIPTextConfig(
+        hidden_size=WIDTH,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        bos_token_id=START,
+        eos_token_id=END,
+    )
+    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _offline_with_a_tiny_family(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configurations alone, as they are shipped; nothing can be fetched, nor found in a cache."""
+    configs = Path(shutil.copytree(folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors")))
+    shutil.rmtree(configs / "tokenizer")
+    monkeypatch.setitem(FAMILIES, WIDTH, Family(configs))
+    monkeypatch.setattr("socket.socket.connect", refuse_the_network)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def refuse_the_network(*_: Any) -> None:
+    raise AssertionError("The network was asked.")
+
+
+def open_on_cpu(path: Path) -> Checkpoint:
+    return open_checkpoint(str(path), device="cpu", dtype="float32")
+
+
+def spoil(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+@pytest.fixture
+def single(folder: Path, tmp_path: Path) -> Path:
+    write_single_file(folder, tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.mark.parametrize("open_clip", [False, True], ids=["1.x", "2.x"])
+def test_images_are_those_of_the_same_weights_in_a_folder(
+    folder: Path, tmp_path: Path, open_engine: Any, make_sample: Any, open_clip: bool
+) -> None:
+    write_single_file(folder, tmp_path / "model.safetensors", open_clip=open_clip)
+    single, peer = open_on_cpu(tmp_path / "model.safetensors"), open_on_cpu(folder)
+    single.scheduler_config["prediction_type"] = "v_prediction"  # its random UNet is taken for a noise prediction
+    images = []
+    for checkpoint in (single, dataclasses.replace(peer, tokenizer=single.tokenizer)):
+        with open_engine(checkpoint) as engine:
+            images.append([engine.submit(make_sample(prompt=p)).result(60).pixels for p in ("a red circle", "a horse")])
+    assert [(ours == theirs).all() for ours, theirs in zip(*images, strict=True)] == [True, True]
+    assert (images[0][0] != images[0][1]).any()
+
+
+def test_the_hash_is_that_of_the_file(single: Path) -> None:
+    assert open_on_cpu(single).hash == hashlib.sha256(single.read_bytes()).hexdigest()
+
+
+def test_what_training_left_in_a_file_is_ignored(single: Path) -> None:
+    plain = open_on_cpu(single).unet.state_dict()
+    extra = {f"model_ema.diffusion_model{i}": torch.ones(1) for i in range(200)}
+    extra["cond_stage_model.transformer.text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    spoil(single, lambda tensors: tensors.update(extra, betas=torch.ones(1000)))
+    opened = open_on_cpu(single).unet.state_dict()
+    assert all(torch.equal(tensor, opened[key]) for key, tensor in plain.items())
+
+
+def test_half_precision_weights_are_upcast_and_said_so(single: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_file({key: tensor.half() for key, tensor in load_file(single).items()}, single)
+    with caplog.at_level(logging.INFO):
+        assert open_on_cpu(single).unet.dtype == torch.float32
+    assert f"{single} holds half-precision weights; they run in float32 on cpu." in caplog.messages
+
+
+def test_opening_says_nothing(single: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    open_on_cpu(single)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("model.diffusion_model.out.2.weight", "UNet or the VAE"),
+        ("first_stage_model.decoder.conv_out.bias", "UNet or the VAE"),
+        ("cond_stage_model.transformer.text_model.final_layer_norm.weight", "final_layer_norm.weight"),
+    ],
+)
+def test_a_weight_that_is_not_there_is_missed(single: Path, key: str, says: str) -> None:
+    spoil(single, lambda tensors: tensors.pop(key))
+    with pytest.raises(CheckpointBroken, match=f"lacks weights.*{says}.*download") as caught:
+        open_on_cpu(single)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_weight_of_another_shape_is_refused(single: Path) -> None:
+    spoil(single, lambda tensors: tensors.update({"model.diffusion_model.out.2.bias": torch.zeros(5)}))
+    with pytest.raises(CheckpointBroken, match="cannot be loaded"):
+        open_on_cpu(single)
+
+
+def test_a_file_of_averages_alone_is_explained(single: Path) -> None:
+    renamed = {key.replace("model.diffusion_model.", "model_ema."): t for key, t in load_file(single).items()}
+    save_file(renamed, single)
+    with pytest.raises(CheckpointUnsupported, match="averaged"):
+        open_on_cpu(single)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointUnsupported, match="no full Stable Diffusion"):
+        open_on_cpu(folder / "unet" / "diffusion_pytorch_model.safetensors")
+
+
+def test_without_the_vocabulary_nothing_is_loaded(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "instant_clip_tokenizer", None)
+    with pytest.raises(CheckpointMissing, match="instant-clip-tokenizer"):
+        open_on_cpu(single)
+
+
+def header(width: int, channels: int = 4) -> dict[str, Any]:
+    shapes = {FIRST_LAYER: [320, channels, 3, 3], CROSS_ATTENTION: [320, width]}
+    return {key: {"shape": shapes.get(key, [1])} for key in (*shapes, "first_stage_model.x", "cond_stage_model.x")}
+
+
+@pytest.mark.parametrize(("width", "name", "pad"), [(768, "sd-v1", END), (1024, "sd-v2", 0)])
+def test_the_width_of_the_text_tells_the_family(width: int, name: str, pad: int) -> None:
+    assert find_family(Path("model.safetensors"), header(width)) == Family(SHIPPED / name, pad)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"), [(header(2048), "width 2048"), (header(768, channels=9), "inpainting"), ({}, "no full")]
+)
+def test_another_architecture_is_refused(found: dict[str, Any], says: str) -> None:
+    with pytest.raises(CheckpointUnsupported, match=says):
+        find_family(Path("model.safetensors"), found)
+
+
+@pytest.mark.parametrize("bias", [-5.0, 0.0])
+def test_a_velocity_is_told_from_noise(checkpoint_folder: Path, bias: float) -> None:
+    unet = UNet2DConditionModel.from_pretrained(checkpoint_folder, subfolder="unet")
+    with torch.no_grad():
+        unet.conv_out.bias.fill_(bias)
+        unet.conv_out.weight.mul_(0.01)
+    assert predicts_velocity(unet) == (bias < 0)
+
+
+# Parameters as the model cards and papers count them: UNet, VAE, text encoder.
+SIZES = {"sd-v1": (859_520_964, 83_653_863, 123_060_480), "sd-v2": (865_910_724, 83_653_863, 340_387_840)}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_shipped_configurations_are_of_the_right_size(name: str) -> None:
+    folder = SHIPPED / name
+    configs = [json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae")]
+    with torch.device("meta"):
+        models = (
+            UNet2DConditionModel.from_config(configs[0]),
+            AutoencoderKL.from_config(configs[1]),
+            CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")),
+        )
+    assert tuple(sum(p.numel() for p in model.parameters()) for model in models) == SIZES[name]
