@@ -13,7 +13,6 @@ from sqlalchemy import Row as BatchRow
 from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
-from db.models import JobState
 from producer.prompts import PromptFile, Row
 
 #: Jobs recorded in one transaction.
@@ -124,5 +123,4 @@ def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
         "strength": asked.strength,
         "eta": asked.eta,
         "tags": row.tags,
-        "state": JobState.QUEUED,
     }

@@ -20,7 +20,7 @@ def job(batch_id: int, **values: Any) -> dict[str, Any]:
     defaults = {
         "batch_id": batch_id, "chunk": 0, "line": 1, "image_index": 0, "priority": 5, "prompt": "a red circle",
         "negative_prompt": "", "model": "demo", "sampler": "DDIM", "steps": 20, "scale": 7.5, "width": 128,
-        "height": 128, "seed": 1, "init_image": None, "strength": 0.75, "eta": 0.0, "tags": {}, "state": "queued",
+        "height": 128, "seed": 1, "init_image": None, "strength": 0.75, "eta": 0.0, "tags": {},
     }  # fmt: skip
     return {**defaults, **values}
 

@@ -29,7 +29,7 @@ from worker.demo.pictures import SIDE, draw
 from worker.demo.vocabulary import MAX_TOKENS, build_tokenizer
 
 VAE_BATCH, VAE_RATE = 16, 2e-3
-UNET_BATCH, UNET_RATE = 64, 1.5e-3
+UNET_BATCH = 64
 #: Pictures painted once and drawn from in both trainings.
 PICTURES = 12_000
 LATENT_CHANNELS = 8
@@ -174,22 +174,24 @@ def descend(loss: Tensor, optimizer: torch.optim.Optimizer, parameters: Iterator
 
 @torch.no_grad()
 def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Latents of the pictures, scaled to unit variance; the scale is kept in the VAE's config."""
-    latents: Tensor = torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
-    scaling_factor = 1 / latents.std().item()
-    vae.register_to_config(scaling_factor=scaling_factor)
-    return latents * scaling_factor
+    """Latents of the pictures, not scaled."""
+    return torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
 
 
-def train_unet(
-    pipeline: StableDiffusionPipeline, latents: Tensor, scenes: list[Scene], steps: int, rng: random.Random
-) -> Iterator[int]:
+def train_unet(  # noqa: PLR0913, PLR0917 - what a training has to be told
+    pipeline: StableDiffusionPipeline,
+    latents: Tensor,
+    scenes: list[Scene],
+    steps: int,
+    rate: float,
+    rng: random.Random,
+) -> None:
     """Train UNet and text encoder together; at the end they hold the running average of their weights."""
     parameters = [*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()]
     average = [parameter.detach().clone() for parameter in parameters]
-    optimizer = torch.optim.AdamW(parameters, UNET_RATE)
+    optimizer = torch.optim.AdamW(parameters, rate)
     losses: list[float] = []
-    for step in decaying(optimizer, UNET_RATE, steps):
+    for step in decaying(optimizer, rate, steps):
         picked = rng.choices(range(len(scenes)), k=UNET_BATCH)
         captions = [training_caption(scenes[i], rng) for i in picked]
         loss = denoising_loss(pipeline, latents[picked], captions)
@@ -198,7 +200,6 @@ def train_unet(
         losses.append(loss.item())
         if step % 50 == 0:
             click.echo(f"  unet loss {np.mean(losses[-100:]):.4f}")
-        yield step
     for parameter, mean in zip(parameters, average, strict=True):
         parameter.data.copy_(mean)
 
@@ -240,25 +241,39 @@ def seeded(seed: int) -> random.Random:
     return random.Random(seed)
 
 
+def begin(pictures: Tensor, vae_steps: int, rng: random.Random, seed: int) -> StableDiffusionPipeline:
+    """A pipeline whose VAE is trained on the pictures, and the rest is as it is born."""
+    vae = build_vae()
+    train_vae(vae, pictures, vae_steps, rng)
+    vae.register_to_config(scaling_factor=1 / encode_pictures(vae, pictures).std().item())
+    seeded(seed)
+    return assemble(vae)
+
+
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="Train UNet and text encoder on from here.")
 @click.option("--vae-steps", default=1600, show_default=True)
 @click.option("--unet-steps", default=3000, show_default=True)
+@click.option("--unet-rate", default=1.5e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-def main(out: Path, vae_steps: int, unet_steps: int, seed: int, threads: int) -> None:
+def main(  # noqa: PLR0913, PLR0917 - one argument a flag
+    out: Path, start: Path | None, vae_steps: int, unet_steps: int, unet_rate: float, seed: int, threads: int
+) -> None:
     """Train the demo checkpoint and write it to OUT."""
     torch.set_num_threads(threads)
     rng = seeded(seed)
     scenes = rng.choices(split()[0], k=PICTURES)
     pictures = paint(scenes, rng)
-    vae = build_vae()
-    train_vae(vae, pictures, vae_steps, rng)
-    latents = encode_pictures(vae, pictures)
-    rng = seeded(seed + 1)
-    pipeline = assemble(vae)
-    for _ in train_unet(pipeline, latents, scenes, unet_steps, rng):
-        pass
+    if start:
+        pipeline = StableDiffusionPipeline.from_pretrained(start, use_safetensors=True, torch_dtype=torch.float32)
+        rng = seeded(seed + 1)
+    else:
+        pipeline = begin(pictures, vae_steps, rng, seed + 1)
+        rng = random.Random(seed + 1)
+    latents = encode_pictures(pipeline.vae, pictures) * pipeline.vae.config.scaling_factor
+    train_unet(pipeline, latents, scenes, unet_steps, unet_rate, rng)
     pipeline.to(torch.float16).save_pretrained(out, safe_serialization=True)
     click.echo(f"Wrote {out}.")
 
