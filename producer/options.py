@@ -19,7 +19,7 @@ FLAGS = (
 PRESET = "A set of parameters that ships with Promptmill; flags go over it."
 
 
-class ParameterType(click.ParamType):
+class ParameterType(click.ParamType):  # type: ignore[type-arg]  # older releases of click have no argument
     """A job's parameter, checked by the same rules as a cell of a prompt file."""
 
     def __init__(self, parameter: str) -> None:
@@ -32,7 +32,7 @@ class ParameterType(click.ParamType):
             self.fail(f"{error}.", param, ctx)
 
 
-class Tag(click.ParamType):
+class Tag(click.ParamType):  # type: ignore[type-arg]
     """``NAME=VALUE``: a column of the prompt file, and what it must hold."""
 
     name = "name=value"

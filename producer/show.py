@@ -38,8 +38,10 @@ def read_image(path: Path) -> Metadata:
 
     try:
         with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            is_png = isinstance(image, PngImagePlugin.PngImageFile)
-            found = _from_chunks(image.text) if is_png else _from_exif(image.getexif())
+            if isinstance(image, PngImagePlugin.PngImageFile):
+                found = _from_chunks(image.text)
+            else:
+                found = _from_exif(image.getexif())
     except (OSError, ValueError, SyntaxError) as error:
         raise NoRecord(f"{path} cannot be read as a PNG, JPEG or WebP image: {error}.") from error
     if found.infotext is None and found.record is None:
