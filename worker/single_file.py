@@ -97,11 +97,11 @@ def _load(path: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
         except NotImplementedError as error:
             raise CheckpointBroken(f"{path} lacks weights of the UNet or the VAE; download it again.") from error
     models = {name: getattr(pipeline, name) for name in MODELS}
-    _check_complete(path, models["text_encoder"])
+    _refuse_missing(path, models["text_encoder"])
     return models
 
 
-def _check_complete(path: Path, text_encoder: torch.nn.Module) -> None:
+def _refuse_missing(path: Path, text_encoder: torch.nn.Module) -> None:
     """A weight the file lacks is left without memory. Of the other models that is found in moving them."""
     for key, tensor in text_encoder.state_dict().items():
         if tensor.is_meta:

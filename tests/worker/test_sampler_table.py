@@ -24,14 +24,14 @@ samplers = pytest.mark.parametrize("sampler", known_samplers().values(), ids=lam
 def test_the_scheduler_takes_every_option(sampler: Sampler) -> None:
     taken = inspect.signature(getattr(diffusers, sampler.scheduler).__init__).parameters
     assert set(sampler.options) <= set(taken)
-    config = make_scheduler(sampler.scheduler, sampler.options, STABLE_DIFFUSION).config
+    config = make_scheduler(sampler, STABLE_DIFFUSION).config
     assert {name: config[name] for name in sampler.options} == sampler.options
 
 
 @samplers
 def test_the_scheduler_takes_the_fewest_and_the_most_steps(sampler: Sampler) -> None:
     for steps in sampler.steps:
-        scheduler = make_scheduler(sampler.scheduler, sampler.options, STABLE_DIFFUSION)
+        scheduler = make_scheduler(sampler, STABLE_DIFFUSION)
         scheduler.set_timesteps(steps)
         assert 0 < max(scheduler.timesteps) < 1000
 
@@ -39,8 +39,8 @@ def test_the_scheduler_takes_the_fewest_and_the_most_steps(sampler: Sampler) -> 
 @samplers
 def test_the_checkpoints_own_settings_do_not_change_the_sampler(sampler: Sampler) -> None:
     foreign = {"use_karras_sigmas": "Karras" not in sampler.name, "timestep_spacing": "trailing", "solver_order": 3}
-    ours = make_scheduler(sampler.scheduler, sampler.options, STABLE_DIFFUSION)
-    theirs = make_scheduler(sampler.scheduler, sampler.options, STABLE_DIFFUSION | foreign)
+    ours = make_scheduler(sampler, STABLE_DIFFUSION)
+    theirs = make_scheduler(sampler, STABLE_DIFFUSION | foreign)
     for scheduler in (ours, theirs):
         scheduler.set_timesteps(10)
     assert ours.timesteps.tolist() == theirs.timesteps.tolist()

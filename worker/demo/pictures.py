@@ -13,18 +13,20 @@ SIDE = 128
 OVERSAMPLING = 2
 #: Radius of the shape as a share of the side, from and to, by the word for size.
 RADII = {"small": (0.16, 0.20), "": (0.24, 0.29), "large": (0.34, 0.39)}
+#: How far from the middle a shape may be, as a share of the side, and how far it may lean, in degrees. A model this
+#: small learns the shapes sooner the less else there is to learn.
+SHIFT, TILT = 0.1, 5
 
 Point = tuple[float, float]
 
 
 def draw(scene: Scene, rng: random.Random) -> Image.Image:
-    """Paint ``scene`` at a random place, size within its word, and slight tilt: an RGB picture of SIDE × SIDE."""
+    """Paint ``scene`` near the middle, with a size within its word and a slight tilt: an RGB picture of SIDE × SIDE."""
     side = SIDE * OVERSAMPLING
     radius = rng.uniform(*RADII[scene.size]) * side
-    margin = radius * 1.05
-    centre = (rng.uniform(margin, side - margin), rng.uniform(margin, side - margin))
+    centre = (side * (0.5 + rng.uniform(-SHIFT, SHIFT)), side * (0.5 + rng.uniform(-SHIFT, SHIFT)))
     picture = Image.new("RGB", (side, side), COLOURS[scene.background])
-    corners = _outline(scene.shape, centre, radius, math.radians(rng.uniform(-12, 12)))
+    corners = _outline(scene.shape, centre, radius, math.radians(rng.uniform(-TILT, TILT)))
     ImageDraw.Draw(picture).polygon(corners, fill=COLOURS[scene.colour])
     return picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 

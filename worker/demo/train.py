@@ -178,7 +178,7 @@ def encode_pictures(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     return torch.cat([vae.encode(scaled(part)).latent_dist.mean for part in pictures.split(16)])
 
 
-def train_unet(  # noqa: PLR0913, PLR0917 - what a training has to be told
+def train_unet(
     pipeline: StableDiffusionPipeline,
     latents: Tensor,
     scenes: list[Scene],
@@ -258,7 +258,7 @@ def begin(pictures: Tensor, vae_steps: int, rng: random.Random, seed: int) -> St
 @click.option("--unet-rate", default=1.5e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=2, show_default=True)
-def main(  # noqa: PLR0913, PLR0917 - one argument a flag
+def main(
     out: Path, start: Path | None, vae_steps: int, unet_steps: int, unet_rate: float, seed: int, threads: int
 ) -> None:
     """Train the demo checkpoint and write it to OUT."""
