@@ -1,8 +1,8 @@
 """Trains the demo checkpoint: a small Stable Diffusion (CLIP text encoder, UNet, VAE) on drawn shapes.
 
 ``python -m worker.demo.train OUT`` writes a diffusers folder in half precision; about an hour and a half on two CPU
-cores that do nothing else. ``--start FOLDER`` goes on from one. The same options, library versions and number of threads
-give the same weights.
+cores that do nothing else. ``--start FOLDER`` goes on from one. The same options, library versions and number of
+threads give the same weights.
 
 The UNet predicts v (Salimans & Ho 2022, https://arxiv.org/abs/2202.00512) and its noise schedule ends at a lower
 signal-to-noise ratio than Stable Diffusion 1's. Both matter for colour: it is decided at the first, noisiest steps,
