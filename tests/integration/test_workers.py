@@ -16,6 +16,7 @@ from configs.celeryconfig import create_app
 from db import outbox, queries
 from db.ledger import Ledger, NewBatch
 from db.models import JobState
+from db.session import sqlite_driver
 from tests.db.conftest import job
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
@@ -72,6 +73,21 @@ def check_exactly_once(ledger: Ledger, images: Path) -> None:
     assert files == {row.image_path for row in rows}
 
 
+def freeze(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> None:
+    """Stop the process between two transactions: SQLite's lock, held by a frozen process, would stop everybody."""
+    while True:
+        worker.send_signal(signal.SIGSTOP)
+        try:
+            with sqlite_driver().connect(ledger.engine.url.database, timeout=0.5) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+        except sqlite_driver().OperationalError:
+            worker.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+        finally:
+            connection.close()
+
+
 def test_two_workers_share_a_batch_and_make_each_image_once(submitted: Ledger, start_worker: Start, home: Path) -> None:
     workers = [start_worker(name) for name in ("a@here", "b@here")]
     wait_until(lambda: succeeded(submitted) == JOBS)
@@ -94,7 +110,7 @@ def test_a_killed_workers_jobs_are_made_by_another(submitted: Ledger, start_work
 def test_a_frozen_workers_late_results_are_refused(submitted: Ledger, start_worker: Start, home: Path) -> None:
     frozen = start_worker("frozen@here")
     wait_until(lambda: succeeded(submitted) >= 4)
-    frozen.send_signal(signal.SIGSTOP)
+    freeze(frozen, submitted)
     start_worker("other@here")
     wait_until(lambda: succeeded(submitted) == JOBS)
     frozen.send_signal(signal.SIGCONT)
