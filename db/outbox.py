@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Messages of one round trip to Redis.
 PUBLISH_SIZE = 500
+#: Rescued jobs go before everything else: somebody has waited for them long enough.
+RESCUE_PRIORITY = 0
 
 
 def send_batch(app: "Celery", engine: Engine, batch_id: int) -> int:

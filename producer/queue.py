@@ -14,9 +14,6 @@ from producer.errors import QueueUnreachable
 if TYPE_CHECKING:
     from celery import Celery
 
-#: Rescued jobs go before everything else.
-RESCUE_PRIORITY = 0
-
 
 def find_url(settings: Settings) -> str | None:
     """The queue to send to: the configured one, else the embedded one that another process runs, else None."""
@@ -49,7 +46,7 @@ class Queue:
     def send_rescued(self, job_ids: Sequence[int]) -> None:
         """One id a message: a job that kills its worker then takes no other with it."""
         with self._reaching():
-            outbox.send(self._app, ([job_id] for job_id in job_ids), priority=RESCUE_PRIORITY)
+            outbox.send(self._app, ([job_id] for job_id in job_ids), priority=outbox.RESCUE_PRIORITY)
 
     @contextmanager
     def _reaching(self, consequence: str = "") -> Iterator[None]:

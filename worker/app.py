@@ -20,7 +20,7 @@ from db.ledger import Ledger
 from worker.checkpoints import open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
 from worker.leases import Leases
-from worker.rescue import RESCUE_PRIORITY, Rescuer
+from worker.rescue import Rescuer
 from worker.tasks import ChunkRunner
 from worker.warm import WarmEngine
 
@@ -97,7 +97,7 @@ class Worker:
     def _send(self, ids: Sequence[int]) -> None:
         """Send jobs that were given back, in one message; those that cannot be sent wait for `promptmill resume`."""
         try:
-            outbox.send(self.app, [list(ids)], priority=RESCUE_PRIORITY)
+            outbox.send(self.app, [list(ids)], priority=outbox.RESCUE_PRIORITY)
         except self.app.connection_for_write().connection_errors as error:
             log.warning("%d jobs are queued but could not be sent: %s.", len(ids), error)
 

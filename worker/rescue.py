@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Rescued jobs go before everything else: somebody has waited for them long enough.
-RESCUE_PRIORITY = 0
-
 
 class Rescuer(threading.Thread):
     """Looks for stalled jobs and lost messages every ``interval`` seconds until `stop`; one worker does it for all."""
@@ -45,7 +42,7 @@ class Rescuer(threading.Thread):
         Each goes in a message of its own: a job that kills its worker takes no other with it.
         """
         if stalled := self.ledger.rescue_jobs(self.max_attempts):
-            outbox.send(self.app, ([job_id] for job_id in stalled), priority=RESCUE_PRIORITY)
+            outbox.send(self.app, ([job_id] for job_id in stalled), priority=outbox.RESCUE_PRIORITY)
             log.warning("Put back %d jobs whose worker had fallen silent.", len(stalled))
         if lost := self._audit.look():
             log.warning("Sent %d queued jobs again that the queue had lost.", lost)
