@@ -108,10 +108,8 @@ class Engine:
 
     def step(self) -> None:
         """One denoising step for the samples that share the next UNet call, and the pictures it completes."""
-        requests = self._start(self._batcher.share())
-        predictions = self._predict(requests)
-        if predictions is not None:
-            self._advance(requests, predictions)
+        if requests := self._start(self._batcher.share()):
+            self._advance(requests)
         self._decode()
         self.progress.count()
 
@@ -158,27 +156,19 @@ class Engine:
         except Exception as error:
             self._fail([request], error)
 
-    def _predict(self, requests: list[Request]) -> torch.Tensor | None:
-        """The predictions of one shared UNet call; None when there was none, or it failed."""
-        if not requests:
-            return None
+    def _advance(self, requests: list[Request]) -> None:
+        """One step of all of them in a shared UNet call."""
         try:
-            return self._renderer.predict(_flights(requests))
+            self._renderer.step(_flights(requests))
         except torch.OutOfMemoryError as error:
-            self._shrink_rows(requests, error)
+            return self._shrink_rows(requests, error)
         except Exception as error:
             log.exception("A UNet call failed; the %d samples in it fail with it.", len(requests))
-            self._fail(requests, error)
-        return None
-
-    def _advance(self, requests: list[Request], predictions: torch.Tensor) -> None:
-        for request, flight, prediction in zip(requests, _flights(requests), _split(predictions), strict=True):
-            try:
-                self._renderer.advance(flight, prediction)
-            except Exception as error:
-                self._fail([request], error)
-                continue
-            if flight.trajectory.done:
+            return self._fail(requests, error)
+        for request, flight in zip(requests, _flights(requests), strict=True):
+            if flight.error:
+                self._fail([request], flight.error)
+            elif flight.done:
                 self._batcher.remove(request)
                 self._landed.setdefault(request.size, []).append(request)
 
@@ -249,10 +239,6 @@ class Engine:
 
 def _flights(requests: list[Request]) -> list[Flight]:
     return [request.flight for request in requests if request.flight is not None]
-
-
-def _split(predictions: torch.Tensor) -> list[torch.Tensor]:
-    return [prediction[None] for prediction in predictions]
 
 
 def _release_memory(device: torch.device, error: Exception) -> None:

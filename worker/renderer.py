@@ -33,6 +33,13 @@ class Flight:
     rows: int = 0
     """Rows of the largest UNet call so far."""
     started: float = field(default_factory=time.monotonic)
+    error: Exception | None = None
+    """What ended it early."""
+
+    @property
+    def done(self) -> bool:
+        """Whether no step is left."""
+        return self.trajectory.done
 
 
 class Renderer:
@@ -57,7 +64,26 @@ class Renderer:
             self._texts.encode(sample.negative_prompt) if sample.guided else None,
         )
 
-    def predict(self, flights: list[Flight]) -> Tensor:
+    def step(self, flights: list[Flight]) -> None:
+        """Take every flight one step further, in one UNet call; a flight whose sampler fails gets its `error`.
+
+        Raises torch.OutOfMemoryError; then nothing has changed, and fewer flights may fit.
+        """
+        for flight, prediction in zip(flights, self._predict(flights), strict=True):
+            try:
+                flight.latents = flight.trajectory.step(prediction[None], flight.latents)
+            except Exception as error:
+                flight.error = error
+
+    def decode(self, flights: list[Flight]) -> list[Pixels | None]:
+        """The pictures of flights of one size; None for one that is not finite."""
+        latents = torch.cat([flight.latents for flight in flights]).to(self.checkpoint.dtype)
+        vae = self.checkpoint.vae
+        decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded))
+        return [image if good else None for image, good in zip(pixels, finite, strict=True)]
+
+    def _predict(self, flights: list[Flight]) -> Tensor:
         """One UNet call: the guided prediction of every flight, (N, C, h, w) float32."""
         rows = denoise.assemble_rows(
             [flight.trajectory.scale(flight.latents) for flight in flights],
@@ -72,18 +98,6 @@ class Renderer:
         for flight in flights:
             flight.rows = max(flight.rows, len(predictions))
         return denoise.guide(predictions, [f.sample.scale if f.sample.guided else None for f in flights])
-
-    def advance(self, flight: Flight, prediction: Tensor) -> None:
-        """Take the sampler's step with the flight's prediction (1, C, h, w)."""
-        flight.latents = flight.trajectory.step(prediction, flight.latents)
-
-    def decode(self, flights: list[Flight]) -> list[Pixels | None]:
-        """The pictures of flights of one size; None for one that is not finite."""
-        latents = torch.cat([flight.latents for flight in flights]).to(self.checkpoint.dtype)
-        vae = self.checkpoint.vae
-        decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded))
-        return [image if good else None for image, good in zip(pixels, finite, strict=True)]
 
     def _latent_shape(self, sample: Sample) -> tuple[int, int, int, int]:
         factor = self.checkpoint.factor

@@ -183,12 +183,15 @@ def test_a_strength_that_leaves_no_step_is_refused(open_engine: Any, make_sample
 
 def test_an_image_of_nan_fails_alone(open_engine: Any, make_sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_engine() as engine:
-        advance = engine._renderer.advance
+        step = engine._renderer.step
 
-        def poisoned(flight: Any, prediction: torch.Tensor) -> None:
-            advance(flight, prediction * (float("nan") if flight.sample.seed == 13 else 1))
+        def poisoned(flights: list[Flight]) -> None:
+            step(flights)
+            for flight in flights:
+                if flight.sample.seed == 13:
+                    flight.latents = flight.latents * float("nan")
 
-        monkeypatch.setattr(engine._renderer, "advance", poisoned)
+        monkeypatch.setattr(engine._renderer, "step", poisoned)
         good, bad = (engine.submit(make_sample(seed=seed)) for seed in (1, 13))
         with pytest.raises(NonFiniteImage):
             bad.result()
