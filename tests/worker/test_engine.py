@@ -185,7 +185,7 @@ def test_an_image_of_nan_fails_alone(open_engine: Any, make_sample: Any, monkeyp
     with open_engine() as engine:
         step = engine._renderer.step
 
-        def poisoned(flights: list[Flight]) -> None:
+        def poisoned(flights: list[Any]) -> None:
             step(flights)
             for flight in flights:
                 if flight.sample.seed == 13:
