@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from configs.checkpoints import DEMO, geometry
 from configs.errors import InvalidParameter
 from configs.samplers import resolve
@@ -20,8 +22,7 @@ NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameters:
+class Parameters(Struct, frozen=True, kw_only=True):
     """One row with everything resolved, but for the seed (None: to be drawn) and the number of images."""
 
     prompt: str

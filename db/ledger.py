@@ -1,6 +1,5 @@
 """Every write to the ledger, each a compare-and-set in its own transaction. ``docs/job_states.md`` draws them."""
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
+from msgspec import json
 from sqlalchemy import Engine, Update, and_, case, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import OperationalError
@@ -87,7 +87,7 @@ class Ledger:
     def _compile_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
         """The insert as the driver takes it: SQLAlchemy's own handling of each row costs more than the insert."""
         statement = insert(JOBS).compile(dialect=self.engine.dialect, column_keys=[*jobs[0], *NEW_JOB])
-        rows = ({**job, "tags": json.dumps(job["tags"]), **NEW_JOB} for job in jobs)
+        rows = ({**job, "tags": json.encode(job["tags"]).decode(), **NEW_JOB} for job in jobs)
         if statement.positional:
             return str(statement), list(map(itemgetter(*statement.positiontup or ()), rows))
         return str(statement), list(rows)

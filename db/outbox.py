@@ -6,6 +6,7 @@ no longer queued is not started.
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from sqlalchemy import Engine
 
@@ -33,19 +34,20 @@ def send_batch(app: "Celery", engine: Engine, batch_id: int) -> int:
 
 def send(app: "Celery", chunks: Iterable[list[int]], *, priority: int) -> int:
     """Send chunks of job ids, one message each; returns how many jobs they carried."""
+    message = app.amqp.as_task_v2("", TASK, argsrepr="", kwargsrepr="")
     sent = 0
     with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=PUBLISH_SIZE):
         for ids in chunks:
-            app.send_task(
-                TASK,
-                args=(ids,),
-                queue=QUEUE,
+            # Celery's send_task makes the same message, in four times the time.
+            task_id = str(uuid4())
+            producer.publish(
+                ((ids,), *message.body[1:]),
+                headers={**message.headers, "id": task_id, "root_id": task_id},
+                correlation_id=task_id,
+                reply_to="",
+                routing_key=QUEUE,
+                serializer="json",
                 priority=priority,
-                producer=producer,
-                retry=False,
-                # Celery would put a printed copy of every argument into the message.
-                argsrepr="",
-                kwargsrepr="",
             )
             sent += len(ids)
     return sent

@@ -1,9 +1,12 @@
 """Prompt files: CSV and its kin, plain text and JSON lines, read as rows of parameters and checked as a whole."""
 
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct, json
 
 from configs.checkpoints import native_size
 from configs.errors import ConfigError, InvalidParameter
@@ -17,8 +20,7 @@ Values = dict[str, Any]
 """Parameters by name, each of its own type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """One record of a prompt file. ``line`` is the physical line where it starts, from 1."""
 
     line: int
@@ -28,10 +30,13 @@ class Row:
 
 
 class PromptFile:
-    """A file of prompts, opened once; it may be gone through several times, one pass at a time.
+    """A file of prompts, opened and checked once; its rows may be had several times, one pass at a time.
 
-    Memory does not grow with the file. ``defaults`` holds what a row gets where its cell is empty or absent: flags over
-    preset over ``default.toml``. Without width or height there, they are the checkpoint's own.
+    Memory does not grow with the file: what was checked lies in a temporary file, so that what is queued is what was
+    checked even when somebody edits the file meanwhile.
+
+    ``defaults`` holds what a row gets where its cell is empty or absent: flags over preset over ``default.toml``.
+    Without width or height there, they are the checkpoint's own.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
@@ -43,6 +48,9 @@ class PromptFile:
         self._source = Source(path)
         self.name = self._source.name
         self.sha256 = self._source.sha256
+        self._jobs = 0
+        self._checked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its PromptFile
+        weakref.finalize(self, self._checked.close)
 
     def check(self, limit: int = 100) -> int:
         """Go through all rows; the number of jobs they are.
@@ -50,25 +58,31 @@ class PromptFile:
         Raises:
             InvalidPromptFile: rows are wrong; it has the first ``limit`` problems and counts all.
         """
+        if self._jobs:
+            return self._jobs
         report = Report(self._source.label, limit)
-        jobs: int = sum(values["num_images"] for _, values, _ in self._read(report))
+        jobs = self._keep_rows(report)
         if not (jobs or report.total):
             empty = not self._source.first_line()
             report.add(0, "", f"{'is empty' if empty else 'has a header and no rows'}; give at least one prompt")
         _refuse(report)
+        self._jobs = jobs
         return jobs
 
     def rows(self) -> Iterator[Row]:
-        """All rows in the file's order.
+        """All rows in the file's order. Raises InvalidPromptFile as ``check`` does."""
+        self.check()
+        self._checked.seek(0)
+        yield from map(json.Decoder(Row).decode, self._checked)
 
-        Raises:
-            InvalidPromptFile: at the first problem; ``check`` tells all of them beforehand.
-        """
-        report = Report(self._source.label, limit=1)
+    def _keep_rows(self, report: Report) -> int:
+        """Write every row that is right to the temporary file, a line each; the number of their jobs."""
+        jobs, encode = 0, json.Encoder().encode
         for line, values, tags in self._read(report):
-            _refuse(report)
-            yield Row(line, Parameters(**values), tags)
-        _refuse(report)
+            parameters = Parameters(**values)
+            jobs += parameters.num_images
+            self._checked.write(encode(Row(line, parameters, tags)) + b"\n")
+        return jobs
 
     def _read(self, report: Report) -> Iterator[tuple[int, Values, dict[str, str]]]:
         """Line, parameters and tags of the records with which nothing is wrong; what is, is reported."""

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import Row as BatchRow
 
 from configs.settings import Settings, read_preset
@@ -106,21 +107,6 @@ def slug(name: str) -> str:
 
 
 def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
-    asked = row.parameters
-    return {
-        "batch_id": batch_id,
-        "line": row.line,
-        "priority": priority,
-        "prompt": asked.prompt,
-        "negative_prompt": asked.negative_prompt,
-        "model": asked.model,
-        "sampler": asked.sampler,
-        "steps": asked.steps,
-        "scale": asked.scale,
-        "width": asked.width,
-        "height": asked.height,
-        "init_image": asked.init_image,
-        "strength": asked.strength,
-        "eta": asked.eta,
-        "tags": row.tags,
-    }
+    values = structs.asdict(row.parameters)
+    del values["num_images"]
+    return {**values, "batch_id": batch_id, "line": row.line, "priority": priority, "tags": row.tags}

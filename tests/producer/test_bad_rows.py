@@ -63,11 +63,19 @@ def test_twenty_kinds_of_bad_rows_give_twenty_clear_messages(monkeypatch: pytest
     assert (caught.value.total, caught.value.exit_code) == (20, 2)
 
 
-def test_reading_rows_stops_at_the_first_bad_one() -> None:
+def test_no_row_is_had_from_a_file_with_a_bad_one() -> None:
     rows = PromptFile(BAD_ROWS, defaults=JOB).rows()
-    assert [next(rows).line, next(rows).line] == [2, 3]
     with pytest.raises(InvalidPromptFile, match=":5: prompt: is empty"):
         next(rows)
+
+
+def test_rows_are_those_that_were_checked_even_when_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("a cat\n")
+    prompts = PromptFile(path, defaults=JOB)
+    assert prompts.check() == 1
+    path.write_text("a dog\na horse\n")
+    assert [row.parameters.prompt for row in prompts.rows()] == ["a cat"]
 
 
 def test_only_the_first_problems_are_kept_and_all_are_counted(complain: Complain) -> None:
