@@ -1,7 +1,9 @@
 """Images a second of `promptmill render`, against a bare diffusers loop over the same jobs.
 
-Same checkpoint, prompts, seeds, steps, scale, sampler, device, number format and number of torch threads. The loop
-makes one image a call and saves it as PNG. Both times contain the loading of the checkpoint, but no imports.
+Same checkpoint, prompts, seeds, steps, scales, samplers, device, number format and number of torch threads. The loop
+makes one image a call and saves it as PNG. Both times contain the loading of the checkpoint, but no imports. With
+``--mixed`` the jobs differ in everything that a step-level batch may mix: ten samplers, five step counts, guidance on
+and off.
 """
 
 import csv
@@ -19,6 +21,12 @@ import click
 
 #: Captions are shuffled with it, and it makes the same file on every machine.
 SEED = 1
+#: What the jobs of a mixed queue are drawn from; a third of them is not guided.
+MIXED_SAMPLERS = (
+    "DDIM", "PLMS", "Euler", "Euler a", "Heun", "LMS", "DPM++ 2M Karras", "DPM++ 2M SDE", "DEIS", "UniPC",
+)  # fmt: skip
+MIXED_STEPS = (10, 15, 20, 25, 30)
+MIXED_SCALES = (1.0, 5.0, 7.5)
 
 
 class Rendered(NamedTuple):
@@ -32,16 +40,21 @@ class Rendered(NamedTuple):
         return float(max(job.finished_at for job in self.jobs) - min(job.started_at for job in self.jobs))
 
 
-def write_prompts(path: Path, rows: int) -> None:
+def write_prompts(path: Path, rows: int, mixed: bool) -> None:
     """A file of different prompts of the demo checkpoint's grammar, each with its seed."""
     from worker.demo.grammar import scenes
 
+    draw = random.Random(SEED)
     captions = sorted(scene.caption for scene in scenes())
-    random.Random(SEED).shuffle(captions)
+    draw.shuffle(captions)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("prompt", "seed"))
-        writer.writerows((captions[i % len(captions)], i) for i in range(rows))
+        writer.writerow(("prompt", "seed", "sampler", "steps", "scale"))
+        for i in range(rows):
+            choice = (
+                [draw.choice(kinds) for kinds in (MIXED_SAMPLERS, MIXED_STEPS, MIXED_SCALES)] if mixed else [""] * 3
+            )
+            writer.writerow((captions[i % len(captions)], i, *choice))
 
 
 def render(path: Path, home: Path, model: str, threads: int) -> Rendered:
@@ -67,8 +80,10 @@ def loop(jobs: Sequence[Any], folder: Path, model: str, threads: int) -> float:
     torch.set_num_threads(threads)
     folder.mkdir()
     started = time.perf_counter()
-    pipeline = open_pipeline(model, jobs[0].sampler)
+    pipeline = open_pipeline(model)
+    schedulers = {name: open_scheduler(pipeline, name) for name in {job.sampler for job in jobs}}
     for job in sorted(jobs, key=lambda job: job.id):
+        pipeline.scheduler = schedulers[job.sampler]
         image = pipeline(
             job.prompt,
             num_inference_steps=job.steps,
@@ -92,20 +107,26 @@ def import_pipeline() -> None:
     assert diffusers.StableDiffusionPipeline
 
 
-def open_pipeline(model: str, sampler_name: str) -> Any:
-    """Diffusers' own pipeline with the sampler, in half precision on a GPU."""
+def open_pipeline(model: str) -> Any:
+    """Diffusers' own pipeline, in half precision on a GPU."""
     import diffusers
     import torch
 
     from configs.checkpoints import checkpoint_path
-    from configs.samplers import resolve
 
     pipeline: Any = diffusers.StableDiffusionPipeline.from_pretrained(checkpoint_path(model), use_safetensors=True)
-    sampler = resolve(sampler_name)
-    scheduler = getattr(diffusers, sampler.scheduler)
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config, **sampler.options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to("cuda", torch.float16) if torch.cuda.is_available() else pipeline.to("cpu", torch.float32)
+
+
+def open_scheduler(pipeline: Any, sampler_name: str) -> Any:
+    """The sampler as diffusers has it."""
+    import diffusers
+
+    from configs.samplers import resolve
+
+    sampler = resolve(sampler_name)
+    return getattr(diffusers, sampler.scheduler).from_config(pipeline.scheduler.config, **sampler.options)
 
 
 def report(rendered: Rendered, loop_seconds: float) -> None:
@@ -125,10 +146,11 @@ def report(rendered: Rendered, loop_seconds: float) -> None:
 @click.option("--rows", default=200, show_default=True, type=click.IntRange(1), help="Images made by each side.")
 @click.option("--model", default="demo", show_default=True, help="The checkpoint: demo, or a diffusers folder.")
 @click.option("--threads", default=os.cpu_count() or 1, type=click.IntRange(1), help="Torch threads.  [default: all]")
-def main(rows: int, model: str, threads: int) -> None:
+@click.option("--mixed", is_flag=True, help="Ten samplers, five step counts, guidance on and off.")
+def main(rows: int, model: str, threads: int, mixed: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="promptmill-bench-") as folder:
         home = Path(folder)
-        write_prompts(home / "prompts.csv", rows)
+        write_prompts(home / "prompts.csv", rows, mixed)
         rendered = render(home / "prompts.csv", home, model, threads)
         report(rendered, loop(rendered.jobs, home / "loop", model, threads))
 
