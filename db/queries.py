@@ -69,6 +69,11 @@ def is_working(engine: Engine) -> bool:
     return bool(_read(engine, select(Job.id).where(RUNNING).limit(1)))
 
 
+def is_paused(engine: Engine, batch_id: int) -> bool:
+    """Whether no job of the batch is started for now."""
+    return bool(_read(engine, select(Batch.id).where(Batch.id == batch_id, Batch.paused_at.is_not(None))))
+
+
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
     """How many jobs of the batch are in each state."""
     statement = select(Job.state, func.count()).where(Job.batch_id == batch_id).group_by(Job.state)

@@ -33,10 +33,13 @@ class Counts:
     succeeded: int
     failed: int
     cancelled: int
+    #: Whether the batch is held back; what runs ends.
+    paused: bool = False
 
     @classmethod
     def read(cls, engine: Engine, batch_id: int) -> "Counts":
-        return cls(**{state.value: count for state, count in queries.counts(engine, batch_id).items()})
+        by_state = {state.value: count for state, count in queries.counts(engine, batch_id).items()}
+        return cls(**by_state, paused=queries.is_paused(engine, batch_id))
 
     @property
     def left(self) -> int:
@@ -147,9 +150,10 @@ class BarDisplay:
 
 
 def describe(counts: Counts, rate: Rate) -> str:
-    """``12 done, 1 failed, 87 left, 3.2 images/s, 0:27 to go``."""
+    """``12 done, 1 failed, 87 left, 3.2 images/s, 0:27 to go``; and why nothing happens, when nothing does."""
     pace, seconds = rate.per_second(), rate.seconds_for(counts.left)
     parts = [
+        "paused" if counts.paused else "waiting for a worker" if counts.queued and not counts.running else "",
         f"{counts.succeeded} done",
         f"{counts.failed} failed",
         f"{counts.cancelled} cancelled" if counts.cancelled else "",

@@ -1,5 +1,6 @@
 """What is said of a batch under way."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def test_a_line_tells_done_failed_left_rate_and_time() -> None:
     assert line == "20 done, 5 failed, 100 left, 2.50 images/s, 0:40 to go"
 
 
+def test_a_batch_that_waits_says_why() -> None:
+    assert describe(counts(3, queued=9, running=0), Rate()) == "waiting for a worker, 3 done, 0 failed, 9 left"
+    assert describe(replace(counts(3, queued=9), paused=True), Rate()).startswith("paused, 3 done")
+
+
 @pytest.mark.parametrize(("seconds", "shown"), [(5, "0:05"), (125, "2:05"), (3723, "1:02:03"), (200_000, "2 d 7 h")])
 def test_times_are_short(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
@@ -56,6 +62,8 @@ def test_watching_a_batch_ends_with_its_last_job(
     home.mkdir(exist_ok=True)
     (home / "a.txt").write_text("cat\ndog\n")
     batch = record(check(str(home / "a.txt"), get_settings()), home_ledger)
+    home_ledger.pause_batch(batch.id)
+    assert Counts.read(home_ledger.engine, batch.id).paused
     home_ledger.cancel_batch(batch.id)
     assert watch(home_ledger.engine, batch).cancelled == 2
     assert "2 cancelled" in capsys.readouterr().err
