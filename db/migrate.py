@@ -11,7 +11,7 @@ from db.session import open_database
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest revision. A constant, since asking Alembic for it costs more than the commands that need it.
-HEAD = "0001"
+HEAD = "0002"
 
 
 def open_ledger(url: str) -> Ledger:
@@ -36,8 +36,8 @@ def revision(engine: Engine) -> str | None:
         return found
 
 
-def upgrade(engine: Engine) -> None:
-    """Apply the missing migrations in one transaction: two processes at once do it one after the other."""
+def upgrade(engine: Engine, target: str = "head") -> None:
+    """Apply the missing migrations up to ``target``, in one transaction: of two processes the second one waits."""
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -47,7 +47,7 @@ def upgrade(engine: Engine) -> None:
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, target)
     except CommandError as error:
         raise LedgerTooNew(
             f"The ledger is at revision {revision(engine)}, newer than this Promptmill knows ({HEAD}): upgrade it."

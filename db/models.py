@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Double,
     Enum,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -139,13 +141,25 @@ IMAGES = Table(
     _needed("worker", Text),
     _needed("device", Text),
     _needed("dtype", String(16)),
-    #: Rows of the largest UNet call it was part of.
+    #: Rows of the largest UNet call it was part of; padding counts.
     _needed("batch_rows", Integer),
+    #: Images of the VAE call that decoded it; padding counts. None for what was made before this was recorded.
+    Column("vae_batch", Integer),
+    #: Whether it was made in exact mode, on a device that passed the self-test.
+    _needed("exact", Boolean, server_default=false()),
+    #: One word for why it is probably no picture: ``flat``, all of one colour. None where it looks right.
+    Column("flagged", String(16)),
     _needed("checkpoint_hash", String(64)),
     #: Versions of the libraries that made it.
     _needed("versions", JSON),
     _needed("created_at", Double),
     Index("image_created", "created_at"),
+    Index(
+        "image_flagged",
+        "job_id",
+        sqlite_where=text("flagged IS NOT NULL"),
+        postgresql_where=text("flagged IS NOT NULL"),
+    ),
 )
 
 #: The columns, to be written `Job.seed`.

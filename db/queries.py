@@ -16,6 +16,8 @@ from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
 PAGE = 1000
 #: Written as the partial index of the leases has it: with a bound value the index is not used.
 RUNNING = text("state = 'running'")
+#: The same with that of the flags.
+FLAGGED = text("flagged IS NOT NULL")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class JobFilter:
     steps: int | None = None
     scale: float | None = None
     sampler: str | None = None
+    #: Only those whose image is flagged.
+    flagged: bool = False
     #: Words that must all be in the prompt, in any order and case.
     words: tuple[str, ...] = ()
     #: Tag names with the value each must have.
@@ -142,6 +146,8 @@ def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
         value = getattr(wanted, name)
         if value is not None:
             yield Job[name] == value
+    if wanted.flagged:
+        yield Job.id.in_(select(Image.job_id).where(FLAGGED))
     for word in wanted.words:
         yield Job.prompt.icontains(word, autoescape=True)
     for name, value in wanted.tags.items():

@@ -33,7 +33,7 @@ def find_jobs(
 ) -> Iterator[Row[Any]]:
     """Jobs with their images, newest first; all of them without a limit.
 
-    ``exact`` are ``seed``, ``steps`` and ``scale``. A batch or a sampler may go by any of its names.
+    ``exact`` are ``seed``, ``steps``, ``scale`` and ``flagged``. A batch or a sampler may go by any of its names.
 
     Raises:
         NotInLedger, UnknownSampler: there is none of that name.
@@ -127,6 +127,13 @@ def _line(row: Row[Any]) -> tuple[object, ...]:
         f"{row.scale:g}",
         row.sampler,
         f"{row.width}x{row.height}",
-        row.image_path or row.cause or "",
+        _image(row),
         row.prompt,
     )
+
+
+def _image(row: Row[Any]) -> str:
+    """Where the image is, and what is wrong with it; or why there is none."""
+    if not row.image_path:
+        return row.cause or ""
+    return f"{row.image_path} ({row.image_flagged})" if row.image_flagged else str(row.image_path)

@@ -7,12 +7,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import insert
 
-from db import migrate
+from db import migrate, queries
 from db.errors import LedgerTooNew, LedgerUnreachable, NetworkFileSystem
 from db.ledger import Ledger
-from db.models import METADATA
+from db.models import BATCHES, IMAGES, JOBS, METADATA
 from db.session import journal_mode, open_database, sqlite_driver
+from tests.db.conftest import IMAGE, job
+
+FIRST_BATCH = {
+    "id": 1, "name": "cats.csv", "folder": "0001-cats", "source_sha256": "0" * 64, "image_format": "png",
+    "priority": 5, "total": 1, "created_at": 1.0, "submitted_at": 1.0,
+}  # fmt: skip
 
 
 def test_migrations_make_the_tables_of_the_models(ledger: Ledger) -> None:
@@ -29,6 +36,30 @@ def test_a_second_opening_changes_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.sqlite3"
     for _ in range(2):
         assert migrate.revision(migrate.open_ledger(url).engine) == migrate.HEAD
+
+
+def record_as_the_first_version(ledger: Ledger) -> None:
+    """A finished job, by statements that know the tables of revision 0001."""
+    with ledger.engine.begin() as connection:
+        connection.execute(insert(BATCHES).values(FIRST_BATCH))
+        ended = {"state": "succeeded", "attempts": 1, "fence": 1, "finished_at": 2.0}
+        connection.execute(insert(JOBS).values({**job(1), **ended}))
+        connection.execute(insert(IMAGES).values({**IMAGE, "job_id": 1, "created_at": 2.0}))
+
+
+def test_a_ledger_of_the_first_version_is_upgraded_with_its_rows(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    old = Ledger(open_database(url))
+    migrate.upgrade(old.engine, "0001")
+    record_as_the_first_version(old)
+    found = queries.find_job(migrate.open_ledger(url).engine, 1)
+    assert (found.image_path, found.image_batch_rows) == (IMAGE["path"], IMAGE["batch_rows"])
+    assert (found.image_vae_batch, found.image_exact, found.image_flagged) == (None, False, None)
+
+
+def test_a_worker_of_the_first_version_records_in_an_upgraded_ledger(ledger: Ledger) -> None:
+    record_as_the_first_version(ledger)
+    assert queries.find_job(ledger.engine, 1).image_exact is False
 
 
 def _open(url: str) -> None:

@@ -9,6 +9,7 @@ from db.errors import NotInLedger
 from db.ledger import Ledger
 from db.models import JobState
 from db.queries import JobFilter
+from tests.db.conftest import IMAGE
 
 Batch = Callable[..., list[int]]
 
@@ -55,6 +56,15 @@ def test_history_filters_by_state_and_batch(ledger: Ledger, batch: Batch) -> Non
     (second,) = batch({})
     ledger.start_jobs([second], "w", 15)
     assert ids_of(ledger, state=JobState.RUNNING, batch_id=2) == [second]
+
+
+def test_history_filters_by_flag(ledger: Ledger, batch: Batch) -> None:
+    ids = batch({}, {}, {})
+    good, bad = ledger.start_jobs(ids[:2], "w", 15)
+    ledger.finish_job(good, IMAGE)
+    ledger.finish_job(bad, {**IMAGE, "flagged": "flat"})
+    assert ids_of(ledger, flagged=True) == [bad.job_id]
+    assert ids_of(ledger) == ids[::-1]
 
 
 def test_counts_name_every_state(ledger: Ledger, batch: Batch) -> None:

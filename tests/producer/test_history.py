@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from db.ledger import Ledger
 from producer.history import HEADER
 from producer.table import plain, print_table
+from tests.db.conftest import IMAGE
 
 ROWS = """\
 prompt,seed,steps,scale,sampler,category
@@ -56,12 +58,20 @@ def test_history_finds(history: Call, words: list[str], seeds: list[int]) -> Non
     assert history(*words) == seeds
 
 
+def test_a_flagged_image_is_found_and_marked(history: Call, promptmill: Call, home_ledger: Ledger) -> None:
+    good, bad = home_ledger.start_jobs([1, 2], "w", 15)
+    home_ledger.finish_job(good, IMAGE)
+    home_ledger.finish_job(bad, {**IMAGE, "flagged": "flat"})
+    assert history("--flagged") == [2]
+    assert "0001-cats/1.png (flat)" in promptmill("history", "--flagged").stdout
+
+
 def test_csv_has_every_field_by_the_ledgers_words(history: Call, promptmill: Call) -> None:
     assert history()
     rows = list(csv.DictReader(io.StringIO(promptmill("history", "--csv").stdout)))
     assert [row["prompt"] for row in rows] == ["red fox", "a cat", "a red castle"]
     assert json.loads(rows[0]["tags"]) == {"category": "Animals"}
-    assert {"negative_prompt", "seed", "state", "image_sha256", "image_path"} <= rows[0].keys()
+    assert {"negative_prompt", "seed", "state", "image_sha256", "image_exact", "image_vae_batch"} <= rows[0].keys()
 
 
 def test_the_table_shows_state_parameters_and_prompt(history: Call, promptmill: Call) -> None:
