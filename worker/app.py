@@ -20,9 +20,10 @@ from db.ledger import Ledger
 from worker.checkpoints import open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
 from worker.leases import Leases
+from worker.progress import Progress
+from worker.renderer import Renderer
 from worker.rescue import Rescuer
 from worker.tasks import ChunkRunner
-from worker.warm import WarmEngine
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -41,12 +42,12 @@ class Worker:
         pick_dtype(settings.dtype, pick_device(settings.device))
         self.app: Celery = create_app(broker_url)
         self.ledger = ledger
-        self.warm = WarmEngine(lambda model: open_engine(model, settings))
+        self.engine = open_engine(settings)
         self.leases = Leases(ledger, settings.lease_seconds)
         interval = settings.lease_seconds / 3
         self.rescuer = Rescuer(self.app, ledger, max_attempts=settings.max_attempts, interval=interval)
         self.runner = ChunkRunner(
-            settings=settings, name=name, ledger=ledger, leases=self.leases, warm=self.warm, send=self._send
+            settings=settings, name=name, ledger=ledger, leases=self.leases, engine=self.engine, send=self._send
         )
         self.app.task(name=TASK)(self.runner.render_chunk)
 
@@ -85,7 +86,7 @@ class Worker:
         log.info("Stopping: finishing what is on the device. A second signal stops at once.")
         self.runner.stopping.set()
         # The engine's end is waited for elsewhere: a signal handler must not block the thread it interrupts.
-        threading.Thread(target=self.warm.close, kwargs={"finish": True}, name="drain").start()
+        threading.Thread(target=self.engine.close, kwargs={"finish": True}, name="drain").start()
         state.should_stop = 0
 
     def _leave(self) -> None:
@@ -102,7 +103,10 @@ class Worker:
             log.warning("%d jobs are queued but could not be sent: %s.", len(ids), error)
 
 
-def open_engine(model: str, settings: Settings) -> Engine:
-    """A warm engine on the checkpoint of ``model``. Raises CheckpointRefused."""
-    checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype)
-    return Engine(checkpoint, max_rows=settings.max_rows)
+def open_engine(settings: Settings) -> Engine:
+    """An engine that opens checkpoints as the settings say."""
+
+    def open_renderer(model: str, progress: Progress) -> Renderer:
+        return Renderer(open_checkpoint(model, device=settings.device, dtype=settings.dtype), progress)
+
+    return Engine(open_renderer, max_rows=settings.max_rows)

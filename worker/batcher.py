@@ -1,64 +1,126 @@
-"""The batcher decides which samples share the next step. It knows rows and sizes, and no tensor."""
+"""The batcher decides which samples share the next step. It knows shapes, rows and urgency, and no tensor.
 
-from collections import deque
-from collections.abc import Hashable
-from itertools import count
+A sample is *due* when it arrives, and `AGEING` seconds later for each level of its priority (0 is the most urgent).
+Who is due first goes first: an urgent sample passes those before it, and one that waits becomes as urgent as any
+newcomer in the end.
+
+A sample may pass others that are due before it only where that saves work, and never when it is due more than `delay`
+seconds after the first of them: this is the *horizon*. Three things are worth it:
+
+- The open checkpoint is kept while a sample within the horizon wants it. Then no more are admitted, those that run
+  finish, and the checkpoint of the sample that is due first comes next.
+- A bucket that fills its rows goes before one that does not.
+- A row that the next sample is too wide for goes to the first one that fits.
+"""
+
+import math
+import time
+from bisect import insort
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Generic, Protocol, TypeVar
+
+from worker.sample import Shape
+
+#: Seconds by which one level of priority makes a sample less urgent.
+AGEING = 300.0
+#: Seconds by which a sample may pass another to save work: several times what opening a checkpoint takes.
+DELAY = 60.0
 
 
 class Sharing(Protocol):
     """What the batcher must know of a sample; compared by identity."""
 
     @property
-    def size(self) -> Hashable:
-        """Only samples of one size can share a call."""
+    def shape(self) -> Shape:
+        """Only samples of one shape can share a call."""
 
     @property
     def rows(self) -> int:
         """Rows it takes in the call."""
 
+    @property
+    def priority(self) -> int:
+        """0 first, 9 last."""
+
 
 Item = TypeVar("Item", bound=Sharing)
 
 
-class Bucket(Generic[Item]):
-    """The samples of one size: those waiting, and those running, both oldest first."""
+@dataclass(order=True, slots=True)
+class Place(Generic[Item]):
+    """A sample's place in the order of all: who is due first, and of these who came first."""
 
-    def __init__(self) -> None:
-        self.waiting: deque[tuple[int, Item]] = deque()
-        self.running: list[tuple[int, Item]] = []
+    due: float
+    number: int
+    item: Item = field(compare=False)
+
+
+class Bucket(Generic[Item]):
+    """The samples of one shape: those waiting, in their order, and those running, in the order of admission."""
+
+    def __init__(self, shape: Shape, limit: int) -> None:
+        self.shape = shape
+        self.limit = limit
+        """The most rows of a call."""
+        self.waiting: list[Place[Item]] = []
+        self.running: list[Place[Item]] = []
 
     @property
-    def oldest(self) -> int:
-        """Arrival number of its oldest sample. Running ones arrived before waiting ones."""
-        return (self.running or self.waiting)[0][0]
+    def due(self) -> float:
+        """When its first sample is due."""
+        return min(place.due for place in (*self.running, *self.waiting[:1]))
 
-    def share(self, max_rows: int) -> list[Item]:
-        """The oldest samples that fit in `max_rows`, admitting from the queue. One always fits."""
-        shared: list[Item] = []
-        for _, item in self.running:
-            if not _fits(item, shared, max_rows):
-                return shared
-            shared.append(item)
-        while self.waiting and _fits(self.waiting[0][1], shared, max_rows):
-            self.running.append(self.waiting.popleft())
-            shared.append(self.running[-1][1])
-        return shared
+    def is_ready(self, horizon: float) -> bool:
+        """Whether it has a sample to step."""
+        return bool(self.running) or self.waiting[0].due <= horizon
 
+    def fills(self, horizon: float) -> bool:
+        """Whether its samples would fill a call."""
+        ready = (*self.running, *islice(self._within(horizon), self.limit))
+        return sum(place.item.rows for place in ready) >= self.limit
 
-def _fits(item: Sharing, shared: "list[Item]", max_rows: int) -> bool:
-    return not shared or sum(other.rows for other in shared) + item.rows <= max_rows
+    def share(self, horizon: float) -> list[Item]:
+        """The samples of its next call, admitting as many as fit. One always does."""
+        shared: list[Place[Item]] = []
+        free = self.limit
+        for place in self.running:
+            if place.item.rows <= free or not shared:
+                shared.append(place)
+                free -= place.item.rows
+        # When the limit has shrunk some pause, and nobody is admitted before them.
+        while len(shared) == len(self.running) and (place := self._fitting(free if shared else math.inf, horizon)):
+            self.waiting.remove(place)
+            self.running.append(place)
+            shared.append(place)
+            free -= place.item.rows
+        return [place.item for place in shared]
+
+    def _fitting(self, free: float, horizon: float) -> "Place[Item] | None":
+        return next((place for place in self._within(horizon) if place.item.rows <= free), None) if free > 0 else None
+
+    def _within(self, horizon: float) -> Iterator[Place[Item]]:
+        for place in self.waiting:
+            if place.due > horizon:
+                return
+            yield place
 
 
 class Batcher(Generic[Item]):
-    """First in, first out: the oldest sample is in every call, joined by those of its size, up to `max_rows`.
+    """Buckets by shape, and whose turn it is.
 
-    So nothing starves, and a sample admitted once runs to its end whatever arrives later.
+    max_rows: the rows of a call, where `set_limit` has set nothing else for the shape. clock: gives seconds.
     """
 
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, max_rows: int, *, delay: float = DELAY, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_rows = max_rows
-        self._buckets: dict[Hashable, Bucket[Item]] = {}
+        self.delay = delay
+        self.model: str | None = None
+        """The checkpoint of the last call."""
+        self._clock = clock
+        self._limits: dict[Shape, int] = {}
+        self._buckets: dict[Shape, Bucket[Item]] = {}
         self._arrivals = count()
 
     def __bool__(self) -> bool:
@@ -66,32 +128,71 @@ class Batcher(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Queue a sample."""
-        self._buckets.setdefault(item.size, Bucket()).waiting.append((next(self._arrivals), item))
+        if item.shape not in self._buckets:
+            self._buckets[item.shape] = Bucket(item.shape, self.limit(item.shape))
+        due = self._clock() + item.priority * AGEING
+        insort(self._buckets[item.shape].waiting, Place(due, next(self._arrivals), item))
 
     def share(self) -> list[Item]:
-        """The samples of the next step, oldest first; those returned for the first time have just been admitted."""
+        """The samples of the next step; those returned for the first time have just been admitted.
+
+        All are of one shape. It is of another checkpoint than `model` only when nothing of that one is running.
+        """
         if not self._buckets:
             return []
-        return min(self._buckets.values(), key=lambda bucket: bucket.oldest).share(self.max_rows)
+        horizon = self._horizon()
+        if not any(bucket.is_ready(horizon) for bucket in self._open()):
+            self.model = self._first().shape.model
+        return self._turn(horizon).share(horizon)
 
     def remove(self, item: Item) -> None:
         """Forget a running sample: it is finished or failed."""
-        bucket = self._buckets[item.size]
-        bucket.running = [entry for entry in bucket.running if entry[1] is not item]
+        bucket = self._buckets[item.shape]
+        bucket.running = [place for place in bucket.running if place.item is not item]
         self._forget_empty()
 
-    def withdraw(self) -> list[Item]:
-        """Take back every sample that still waits."""
-        waiting = [item for bucket in self._buckets.values() for _, item in bucket.waiting]
+    def withdraw(self, unwanted: Callable[[Item], bool] = lambda _: True) -> list[Item]:
+        """Take back the samples that still wait: all, or those that `unwanted` says."""
+        withdrawn = []
         for bucket in self._buckets.values():
-            bucket.waiting.clear()
+            withdrawn += [place.item for place in bucket.waiting if unwanted(place.item)]
+            bucket.waiting = [place for place in bucket.waiting if not unwanted(place.item)]
         self._forget_empty()
-        return waiting
+        return withdrawn
 
-    def running(self, size: Hashable = None) -> list[Item]:
-        """The samples admitted and not removed: all of them, or those of one size."""
-        buckets = self._buckets.values() if size is None else filter(None, [self._buckets.get(size)])
-        return [item for bucket in buckets for _, item in bucket.running]
+    def running(self, shape: Shape | None = None) -> list[Item]:
+        """The samples admitted and not removed: all of them, or those of one shape."""
+        buckets = self._buckets.values() if shape is None else filter(None, [self._buckets.get(shape)])
+        return [place.item for bucket in buckets for place in bucket.running]
+
+    def limit(self, shape: Shape) -> int:
+        """The most rows of a call of that shape."""
+        return self._limits.get(shape, self.max_rows)
+
+    def set_limit(self, shape: Shape, rows: int) -> None:
+        """From the next call on; samples that run and no longer fit pause."""
+        self._limits[shape] = rows
+        if shape in self._buckets:
+            self._buckets[shape].limit = rows
+
+    def _horizon(self) -> float:
+        """Until when a sample must be due to be admitted now."""
+        return (
+            min((bucket.waiting[0].due for bucket in self._buckets.values() if bucket.waiting), default=0) + self.delay
+        )
+
+    def _open(self) -> list[Bucket[Item]]:
+        return [bucket for bucket in self._buckets.values() if bucket.shape.model == self.model]
+
+    def _first(self) -> Bucket[Item]:
+        return min(self._buckets.values(), key=lambda bucket: bucket.waiting[0])
+
+    def _turn(self, horizon: float) -> Bucket[Item]:
+        """The bucket of the open checkpoint whose turn it is."""
+        ready = [bucket for bucket in self._open() if bucket.is_ready(horizon)]
+        latest = min(bucket.due for bucket in ready) + self.delay
+        near = [bucket for bucket in ready if bucket.due <= latest]
+        return min(near, key=lambda bucket: (not bucket.fills(horizon), bucket.due))
 
     def _forget_empty(self) -> None:
-        self._buckets = {size: bucket for size, bucket in self._buckets.items() if bucket.running or bucket.waiting}
+        self._buckets = {shape: bucket for shape, bucket in self._buckets.items() if bucket.running or bucket.waiting}

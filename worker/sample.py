@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +11,20 @@ Pixels = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3)."""
 
 
+class Shape(NamedTuple):
+    """What samples must have in common to share a UNet call."""
+
+    model: str
+    width: int
+    height: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """What makes an image, and nothing else: two equal samples give the same image."""
 
+    model: str
+    """Names the checkpoint."""
     prompt: str
     negative_prompt: str = ""
     sampler: str
@@ -25,6 +36,11 @@ class Sample:
     eta: float = 0.0
     init_image: Path | None = None
     strength: float = 0.75
+
+    @property
+    def shape(self) -> Shape:
+        """Samples of one shape can share a UNet call."""
+        return Shape(self.model, self.width, self.height)
 
     @property
     def guided(self) -> bool:
@@ -55,3 +71,4 @@ class Picture:
     """Rows of the largest UNet call it was part of: the batch shape."""
     device: str
     dtype: str
+    checkpoint_hash: str

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.engine import Engine
+from worker.renderer import Renderer
 from worker.sample import Sample
 
 CPU = {"device": "cpu", "dtype": "float32"}
@@ -115,11 +116,11 @@ def checkpoint(checkpoint_folder: Path) -> Checkpoint:
 
 @pytest.fixture
 def open_engine(checkpoint: Checkpoint) -> Iterator[Callable[..., Any]]:
-    """Makes engines in a `with` block; dropped at its end."""
+    """Makes engines for one checkpoint, whatever samples say, in a `with` block; dropped at its end."""
 
     @contextmanager
-    def opened(of: Checkpoint = checkpoint, **options: Any) -> Iterator[Engine]:
-        engine = Engine(of, **options)
+    def opened(of: Checkpoint = checkpoint, renderer: Renderer | None = None, **options: Any) -> Iterator[Engine]:
+        engine = Engine(lambda _, progress: renderer or Renderer(of, progress), **options)
         try:
             yield engine
         finally:
@@ -133,7 +134,7 @@ def make_sample() -> Callable[..., Sample]:
     """A small sample; any field can be set."""
 
     def make(**fields: Any) -> Sample:
-        defaults = {"prompt": "a red circle", "sampler": "DDIM", "steps": 4, "scale": 7.5, "seed": 1}
+        defaults = {"model": "tiny", "prompt": "a red circle", "sampler": "DDIM", "steps": 4, "scale": 7.5, "seed": 1}
         return Sample(**{**defaults, "width": 32, "height": 32, **fields})
 
     return make

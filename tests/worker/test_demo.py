@@ -14,6 +14,7 @@ from worker.demo.grammar import Scene, split, training_caption, words
 from worker.demo.pictures import draw
 from worker.demo.verdict import colours_of, nearest_colours, shape_of, shows
 from worker.engine import Engine
+from worker.renderer import Renderer
 from worker.sample import Pixels, Sample
 
 FOLDER = Path(checkpoint_path("demo"))
@@ -21,7 +22,8 @@ FOLDER = Path(checkpoint_path("demo"))
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    engine = Engine(open_checkpoint("demo", device="cpu", dtype="float32"), max_rows=32)
+    checkpoint = open_checkpoint("demo", device="cpu", dtype="float32")
+    engine = Engine(lambda _, progress: Renderer(checkpoint, progress), max_rows=32)
     yield engine
     engine.close(finish=False)
 
@@ -32,7 +34,7 @@ def render(
     """Pictures of the prompts, each with its own seed."""
     samples = [
         Sample(
-            prompt=prompt, negative_prompt=negative, sampler="DPM++ 2M Karras", steps=20, scale=scale,
+            model="demo", prompt=prompt, negative_prompt=negative, sampler="DPM++ 2M Karras", steps=20, scale=scale,
             width=128, height=128, seed=seed + i,
         )
         for i, prompt in enumerate(prompts)

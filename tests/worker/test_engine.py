@@ -19,6 +19,7 @@ from configs import samplers
 from worker.checkpoints import Checkpoint
 from worker.engine import Engine
 from worker.errors import EngineClosed, InitImageRefused, NonFiniteImage, OutOfMemory, SamplerRefused, SizeRefused
+from worker.renderer import Renderer
 from worker.sample import Pixels, Sample
 
 # diffusers 0.42 with numpy 2.
@@ -109,15 +110,15 @@ def test_alone_an_img2img_image_is_the_pipelines_bit_for_bit(
         assert np.array_equal(engine.submit(sample).result().pixels, expected_pixels(checkpoint, sample))
 
 
-def record_latents(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> dict[Sample, torch.Tensor]:
+def record_latents(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> dict[Sample, torch.Tensor]:
     latents: dict[Sample, torch.Tensor] = {}
-    decode = engine._renderer.decode
+    decode = renderer.decode
 
     def decode_and_record(flights: Any) -> Any:
         latents.update({flight.sample: flight.latents for flight in flights})
         return decode(flights)
 
-    monkeypatch.setattr(engine._renderer, "decode", decode_and_record)
+    monkeypatch.setattr(renderer, "decode", decode_and_record)
     return latents
 
 
@@ -133,9 +134,9 @@ def mixed_samples(make_sample: Callable[..., Sample], init_image: Path) -> list[
 def test_a_mixed_queue_makes_the_pipelines_latents(
     open_engine: Any, checkpoint: Checkpoint, make_sample: Any, init_image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mixed = mixed_samples(make_sample, init_image)
-    with open_engine(max_rows=8) as engine:
-        made = record_latents(engine, monkeypatch)
+    mixed, renderer = mixed_samples(make_sample, init_image), Renderer(checkpoint)
+    made = record_latents(renderer, monkeypatch)
+    with open_engine(renderer=renderer, max_rows=8) as engine:
         pictures = [future.result() for future in [engine.submit(sample) for sample in mixed]]
     assert max(picture.rows for picture in pictures) > 2
     for sample in mixed:
@@ -181,17 +182,20 @@ def test_a_strength_that_leaves_no_step_is_refused(open_engine: Any, make_sample
         engine.submit(make_sample(init_image=init_image, strength=0.1)).result()
 
 
-def test_an_image_of_nan_fails_alone(open_engine: Any, make_sample: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_engine() as engine:
-        step = engine._renderer.step
+def test_an_image_of_nan_fails_alone(
+    open_engine: Any, checkpoint: Checkpoint, make_sample: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer = Renderer(checkpoint)
+    step = renderer.step
 
-        def poisoned(flights: list[Any]) -> None:
-            step(flights)
-            for flight in flights:
-                if flight.sample.seed == 13:
-                    flight.latents = flight.latents * float("nan")
+    def poisoned(flights: list[Any]) -> None:
+        step(flights)
+        for flight in flights:
+            if flight.sample.seed == 13:
+                flight.latents = flight.latents * float("nan")
 
-        monkeypatch.setattr(engine._renderer, "step", poisoned)
+    monkeypatch.setattr(renderer, "step", poisoned)
+    with open_engine(renderer=renderer) as engine:
         good, bad = (engine.submit(make_sample(seed=seed)) for seed in (1, 13))
         with pytest.raises(NonFiniteImage):
             bad.result()
@@ -229,7 +233,7 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(
     with open_engine(small, max_rows=16) as engine:
         futures = [engine.submit(make_sample(seed=seed)) for seed in range(9)]
         assert max(future.result().rows for future in futures) == 4
-        assert engine.max_rows == 4
+        assert engine.max_rows(make_sample().shape) == 4
 
 
 def test_a_sample_too_large_for_the_memory_fails_alone(
@@ -244,17 +248,18 @@ def test_a_sample_too_large_for_the_memory_fails_alone(
 
 
 def test_out_of_memory_in_the_vae_decodes_fewer_at_a_time(
-    open_engine: Any, make_sample: Any, monkeypatch: pytest.MonkeyPatch
+    open_engine: Any, checkpoint: Checkpoint, make_sample: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_engine(vae_batch=4) as engine:
-        decode = engine._renderer.decode
+    renderer = Renderer(checkpoint)
+    decode = renderer.decode
 
-        def decode_two(flights: list[Any]) -> Any:
-            if len(flights) > 2:
-                raise torch.OutOfMemoryError("full")
-            return decode(flights)
+    def decode_two(flights: list[Any]) -> Any:
+        if len(flights) > 2:
+            raise torch.OutOfMemoryError("full")
+        return decode(flights)
 
-        monkeypatch.setattr(engine._renderer, "decode", decode_two)
+    monkeypatch.setattr(renderer, "decode", decode_two)
+    with open_engine(renderer=renderer, vae_batch=4) as engine:
         futures = [engine.submit(make_sample(seed=seed)) for seed in range(5)]
         assert len([future.result() for future in futures]) == 5
 

@@ -17,9 +17,9 @@ from db import queries
 from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from worker.app import open_engine
+from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.leases import Leases
 from worker.tasks import ChunkRunner
-from worker.warm import WarmEngine
 
 NAME = "test@here"
 
@@ -39,15 +39,15 @@ class Bench:
 def bench(ledger: Ledger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:  # noqa: F811
     with ExitStack() as stack:
 
-        def make(on_open: Callable[[], object] = lambda: None, **changes: Any) -> Bench:
+        def make(**changes: Any) -> Bench:
             settings = msgspec.structs.replace(Settings(home=tmp_path, device="cpu", disk_watermark_mb=0), **changes)
             settings.images_root.mkdir(exist_ok=True)
-            warm = WarmEngine(lambda model: on_open() or open_engine(model, settings))
-            stack.callback(warm.close, finish=False)
+            engine = open_engine(settings)
+            stack.callback(engine.close, finish=False)
             leases = stack.enter_context(Leases(ledger, settings.lease_seconds))
             sent: list[int] = []
             runner = ChunkRunner(
-                settings=settings, name=NAME, ledger=ledger, leases=leases, warm=warm, send=sent.extend
+                settings=settings, name=NAME, ledger=ledger, leases=leases, engine=engine, send=sent.extend
             )
             return Bench(runner, sent)
 
@@ -101,22 +101,29 @@ def test_a_checkpoint_that_cannot_be_opened_fails_its_jobs_and_no_others(bench: 
     assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "checkpoint")
 
 
-def test_a_result_after_a_rescue_is_not_recorded(bench: Any, jobs: Any, ledger: Ledger) -> None:  # noqa: F811
-    (found,) = bench(on_open=lambda: ledger.rescue_jobs(3, worker=NAME) and None).render(jobs({}))
+def test_a_result_after_a_rescue_is_not_recorded(bench: Any, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = bench()
+
+    def rescue_first(model: str, **options: Any) -> Checkpoint:
+        one.runner.ledger.rescue_jobs(3, worker=NAME)
+        return open_checkpoint(model, **options)
+
+    monkeypatch.setattr("worker.app.open_checkpoint", rescue_first)
+    (found,) = one.render(jobs({}))
     assert (found.state.value, found.image_path) == ("queued", None)
 
 
 def test_a_stopped_engine_gives_its_jobs_back(bench: Any, jobs: Any) -> None:
     one, ids = bench(), jobs({}, {})
     one.render(ids[:1])
-    one.runner.warm.close(finish=True)
+    one.runner.engine.close(finish=True)
     (found,) = one.render(ids[1:])
     assert (found.state.value, found.attempts, one.sent) == ("queued", 0, ids[1:])
 
 
 def test_an_engine_stopped_at_work_finishes_what_it_holds_and_gives_the_rest_back(bench: Any, jobs: Any) -> None:
     one, ids = bench(max_rows=2), jobs(*[{"steps": 200}] * 3)
-    threading.Timer(1, one.runner.warm.close, kwargs={"finish": True}).start()
+    threading.Timer(1, one.runner.engine.close, kwargs={"finish": True}).start()
     found = one.render(ids)
     assert [job.state.value for job in found] == ["succeeded", "queued", "queued"]
     assert one.sent == ids[1:]
