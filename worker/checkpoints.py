@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from configs.checkpoints import checkpoint_path
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported, DeviceRefused, refusing
 from worker.single_file import find_family, load_single_file
+from worker.text import TextEncoder
 from worker.weights import PICKLES, find_weights, hash_files, read_header
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,16 @@ class Checkpoint:
     scheduler_config: Mapping[str, Any]
     device: torch.device
     dtype: torch.dtype
+    text_encoder_2: Any = None
+    tokenizer_2: Any = None
+    zeros_for_empty: bool = False
+    """Whether the UNet was trained with zeros for an empty negative prompt."""
+
+    @property
+    def text_encoders(self) -> list[TextEncoder]:
+        """One, or the two of SDXL."""
+        pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
+        return [TextEncoder(tokenizer, model) for tokenizer, model in pairs if model is not None]
 
     @property
     def short_hash(self) -> str:

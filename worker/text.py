@@ -2,34 +2,60 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
-from worker.tokenizer import ClipVocabulary
+from worker.conditions import Conditions
 
 log = logging.getLogger(__name__)
 
 
-class PromptEmbeddings:
-    """Encodes prompts, keeping the `capacity` most recently used: the negative prompt of a batch is encoded once."""
+class TextEncoder:
+    """A CLIP text encoder (`model`) with its tokenizer, a transformers one or a `ClipVocabulary`."""
 
-    def __init__(
-        self, tokenizer: CLIPTokenizer | ClipVocabulary, text_encoder: CLIPTextModel, capacity: int = 4096
-    ) -> None:
+    def __init__(self, tokenizer: Any, model: Any) -> None:
         self._tokenizer = tokenizer
-        self._text_encoder = text_encoder
-        self._capacity = capacity
+        self._model = model
+        self._masked = getattr(model.config, "use_attention_mask", False)
         # A tokenizer folder without its configuration has no limit of its own.
-        self._length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
-        self._kept: OrderedDict[str, Tensor] = OrderedDict()
+        self.length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+
+    def run(self, text: str) -> Any:
+        """The model's output for a text, with the hidden states of every layer."""
+        ids = self._tokenizer.encode(text)
+        ids = ids if len(ids) <= self.length else [*ids[: self.length - 1], ids[-1]]
+        padding, device = self.length - len(ids), self._model.device
+        tokens = torch.tensor([ids + [self._tokenizer.pad_token_id] * padding], device=device)
+        mask = torch.tensor([[1] * len(ids) + [0] * padding], device=device) if self._masked else None
+        return self._model(tokens, attention_mask=mask, output_hidden_states=True)
+
+    def excess(self, text: str) -> str:
+        """The end of a text that does not fit in the encoder's length."""
+        ids = self._tokenizer.encode(text)
+        return str(self._tokenizer.decode(ids[self.length - 1 : -1])) if len(ids) > self.length else ""
+
+
+class PromptEmbeddings:
+    """Encodes prompts, keeping the `capacity` most recently used: the negative prompt of a batch is encoded once.
+
+    One encoder gives its last hidden state, as Stable Diffusion wants it. Of several, as in SDXL, the last layer but
+    one of each is joined, and the last encoder's pooled embedding added.
+    """
+
+    def __init__(self, encoders: Sequence[TextEncoder], *, zeros_for_empty: bool = False, capacity: int = 4096) -> None:
+        """zeros_for_empty: whether the model was trained with zeros for an empty negative prompt."""
+        self._encoders = encoders
+        self._zeros_for_empty = zeros_for_empty
+        self._capacity = capacity
+        self._kept: OrderedDict[str, Conditions] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def encode(self, text: str) -> Tensor:
-        """Embedding of a prompt, shape (1, tokens, width). What exceeds the encoder's length is cut off and logged."""
+    def encode(self, text: str) -> Conditions:
+        """One row for a prompt. What exceeds the encoder's length is cut off and logged."""
         if text not in self._kept:
             self._kept[text] = self._encode(text)
         self._kept.move_to_end(text)
@@ -37,22 +63,19 @@ class PromptEmbeddings:
             self._kept.popitem(last=False)
         return self._kept[text]
 
-    @torch.no_grad()
-    def _encode(self, text: str) -> Tensor:
-        ids = self._cut(text)
-        padding = self._length - len(ids)
-        device = self._text_encoder.device
-        tokens = torch.tensor([ids + [self._tokenizer.pad_token_id] * padding], device=device)
-        masked = getattr(self._text_encoder.config, "use_attention_mask", False)
-        mask = torch.tensor([[1] * len(ids) + [0] * padding], device=device) if masked else None
-        embedding: Tensor = self._text_encoder(tokens, attention_mask=mask)[0]
-        return embedding
+    def encode_negative(self, text: str) -> Conditions:
+        """One row for a negative prompt."""
+        encoded = self.encode(text)
+        if text or not self._zeros_for_empty:
+            return encoded
+        return Conditions(*(part if part is None else torch.zeros_like(part) for part in encoded))
 
-    def _cut(self, text: str) -> list[int]:
-        """The ids of a text, at most as many as the encoder takes, the last of them the end token."""
-        ids: list[int] = self._tokenizer.encode(text)
-        if len(ids) <= self._length:
-            return ids
-        lost = self._tokenizer.decode(ids[self._length - 1 : -1])
-        log.warning("A prompt is longer than %d tokens; what was cut off: %s", self._length, lost)
-        return [*ids[: self._length - 1], ids[-1]]
+    @torch.no_grad()
+    def _encode(self, text: str) -> Conditions:
+        if lost := self._encoders[0].excess(text):
+            log.warning("A prompt is longer than %d tokens; what was cut off: %s", self._encoders[0].length, lost)
+        outputs = [encoder.run(text) for encoder in self._encoders]
+        if len(outputs) == 1:
+            return Conditions(outputs[0][0])
+        joined = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
+        return Conditions(joined, pooled=outputs[-1][0])

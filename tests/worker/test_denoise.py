@@ -3,16 +3,21 @@ import torch
 from PIL import Image
 
 from worker import denoise
+from worker.conditions import Conditions
+
+
+def conditions(value: float) -> Conditions:
+    return Conditions(torch.full((1, 4, 5), value))
 
 
 def test_rows_are_the_negatives_of_the_guided_then_all_positives() -> None:
     latents = [torch.full((1, 1, 2, 2), float(i)) for i in range(3)]
-    positives = [torch.full((1, 4, 5), float(i)) for i in range(3)]
-    negatives = [torch.full((1, 4, 5), 10.0), None, torch.full((1, 4, 5), 12.0)]
+    positives = [conditions(i) for i in range(3)]
+    negatives = [conditions(10), None, conditions(12)]
     rows = denoise.assemble_rows(latents, [torch.tensor(i) for i in (7, 8, 9)], positives, negatives)
     assert rows.latents[:, 0, 0, 0].tolist() == [0, 2, 0, 1, 2]
     assert rows.timesteps.tolist() == [7, 9, 7, 8, 9]
-    assert rows.text[:, 0, 0].tolist() == [10, 12, 0, 1, 2]
+    assert rows.conditions.text[:, 0, 0].tolist() == [10, 12, 0, 1, 2]
 
 
 def test_each_sample_is_guided_by_its_own_scale() -> None:
