@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from configs.byte_count import ByteCount
 from configs.errors import ConfigError
 
 PREFIX = "PROMPTMILL_"
@@ -39,8 +40,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     device: str = "auto"
     #: ``auto`` is half precision on CUDA and single precision on the CPU.
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
-    #: Rows of one UNet call; an image with guidance takes two.
-    max_rows: Positive = 16
+    #: Most rows of one UNet call, at least 1; an image with guidance takes two. None: what measuring shows to be best.
+    max_rows: Positive | None = None
+    #: Most memory of an NVIDIA card that a worker takes, such as ``6G`` or ``6144M``. None: all there is.
+    vram: ByteCount | None = None
+    #: Whether text encoder and VAE are on the card only while they work, and the VAE decodes one image at a time.
+    offload: bool = False
     #: Jobs one message carries.
     chunk_size: Positive = 16
     #: Seconds after which a job whose worker fell silent is put back.
@@ -120,6 +125,8 @@ def _checked(values: dict[str, Any]) -> Settings:
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path:
         return Path(value)
+    if kind is ByteCount:
+        return ByteCount.read(value)
     raise ValueError(f"cannot be a {kind.__name__}")
 
 

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from configs.byte_count import ByteCount
 from configs.errors import ConfigError
 from configs.parameters import PARAMETERS, read_parameter
 
@@ -32,6 +33,18 @@ class ParameterType(click.ParamType):  # type: ignore[type-arg]  # older release
             self.fail(f"{error}.", param, ctx)
 
 
+class Memory(click.ParamType):  # type: ignore[type-arg]
+    """``6G``: an amount of memory."""
+
+    name = "memory"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ByteCount:
+        try:
+            return ByteCount.read(value)
+        except ConfigError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 class Tag(click.ParamType):  # type: ignore[type-arg]
     """``NAME=VALUE``: a column of the prompt file, and what it must hold."""
 
@@ -42,6 +55,14 @@ class Tag(click.ParamType):  # type: ignore[type-arg]
         if not separator:
             self.fail(f"{value!r} is not NAME=VALUE, such as category=Animals.", param, ctx)
         return name, wanted
+
+
+def worker_options(command: F) -> F:
+    """What can be said about the worker that a command starts."""
+    return click.option(
+        "--vram", type=Memory(), metavar="SIZE",
+        help="Most memory of the card that the worker takes, such as 6G.  [default: all]",
+    )(command)  # fmt: skip
 
 
 def submission_options(command: F) -> F:

@@ -18,7 +18,15 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from configs.checkpoints import checkpoint_path
-from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported, DeviceRefused, refusing
+from worker.errors import (
+    CheckpointBroken,
+    CheckpointMissing,
+    CheckpointTooLarge,
+    CheckpointUnsupported,
+    DeviceRefused,
+    refusing,
+)
+from worker.footprint import Footprint, Placement
 from worker.single_file import find_family, load_single_file
 from worker.text import TextEncoder
 from worker.weights import PICKLES, find_weights, hash_files, read_header
@@ -45,6 +53,7 @@ class Checkpoint:
     scheduler_config: Mapping[str, Any]
     device: torch.device
     dtype: torch.dtype
+    footprint: Footprint
     text_encoder_2: Any = None
     tokenizer_2: Any = None
     zeros_for_empty: bool = False
@@ -108,20 +117,33 @@ def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def open_checkpoint(model: str, *, device: str = "auto", dtype: str = "auto") -> Checkpoint:
+def open_checkpoint(model: str, *, device: str = "auto", dtype: str = "auto", offload: bool = False) -> Checkpoint:
     """Load a checkpoint onto the device. Every file is checked before the device is touched.
 
-    Raises CheckpointMissing, CheckpointBroken, CheckpointUnsupported, DeviceRefused.
+    offload: whether text encoder and VAE are there only while they work.
+    Raises CheckpointMissing, CheckpointBroken, CheckpointUnsupported, CheckpointTooLarge, DeviceRefused.
     """
-    path = Path(checkpoint_path(model))
     target = pick_device(device)
-    picked = pick_dtype(dtype, target)
     with _quiet():
-        if path.is_dir():
-            return _open_folder(model, path, target, picked)
-        if path.is_file():
-            return _open_file(model, path, target, picked)
-        return _open_folder(model, _download(model), target, picked)
+        checkpoint = _open(model, target, pick_dtype(dtype, target))
+    try:
+        checkpoint.footprint.load(Placement.VISITING if offload else Placement.RESIDENT)
+    except torch.OutOfMemoryError as error:
+        raise CheckpointTooLarge(
+            f"{model} does not fit in the memory of {checkpoint.device_name}, even with its weights outside; "
+            "raise --vram, close what else uses the device, or set device to cpu."
+        ) from error
+    return checkpoint
+
+
+def _open(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """A checkpoint in main memory."""
+    path = Path(checkpoint_path(model))
+    if path.is_dir():
+        return _open_folder(model, path, device, dtype)
+    if path.is_file():
+        return _open_file(model, path, device, dtype)
+    return _open_folder(model, _download(model), device, dtype)
 
 
 def _best_device() -> str:
@@ -213,9 +235,13 @@ def _assemble(
     dtype: torch.dtype,
 ) -> Checkpoint:
     for component in COMPONENTS:
-        models[component].eval().requires_grad_(False).to(device=device, dtype=dtype)
+        models[component].eval().requires_grad_(False).to(dtype=dtype)
     config = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
-    return Checkpoint(name=name, hash=digest, scheduler_config=config, device=device, dtype=dtype, **models)
+    visitors = [models[component] for component in COMPONENTS if component != "unet"]
+    footprint = Footprint(models["unet"], visitors, device)
+    return Checkpoint(
+        name=name, hash=digest, scheduler_config=config, device=device, dtype=dtype, footprint=footprint, **models
+    )
 
 
 def _say_upcast(name: str, headers: list[dict[str, Any]], device: torch.device, dtype: torch.dtype) -> None:

@@ -4,16 +4,18 @@ WorkerError
 ├── CheckpointRefused       the worker does not start with it; nothing has touched the device
 │   ├── CheckpointMissing
 │   ├── CheckpointBroken
+│   ├── CheckpointTooLarge
 │   └── CheckpointUnsupported
 ├── DeviceRefused           the worker does not start
 ├── JobRefused              the job fails at once: no retry can help
 │   ├── InitImageRefused
 │   ├── SamplerRefused
 │   ├── SizeRefused
-│   └── PathRefused
+│   ├── PathRefused
+│   ├── OutOfMemory
+│   └── NonFiniteImage
 ├── JobRetried              the job is tried again, and the attempt counts
-│   ├── NonFiniteImage
-│   └── OutOfMemory
+│   └── DeviceLost          and the process ends
 └── JobReturned             the job goes back to the queue, and no attempt counts
     ├── EngineClosed
     └── DiskFull
@@ -37,6 +39,10 @@ class CheckpointMissing(CheckpointRefused):
 
 class CheckpointBroken(CheckpointRefused):
     """The checkpoint's files are damaged or incomplete."""
+
+
+class CheckpointTooLarge(CheckpointRefused):
+    """The checkpoint does not fit in the device's memory in any way."""
 
 
 class CheckpointUnsupported(CheckpointRefused):
@@ -67,16 +73,20 @@ class PathRefused(JobRefused):
     """The image would be saved outside its folder."""
 
 
+class OutOfMemory(JobRefused):
+    """The image does not fit in the device's memory, alone and by every way to need less."""
+
+
+class NonFiniteImage(JobRefused):
+    """The decoded image holds NaN or infinity, in float32 too."""
+
+
 class JobRetried(WorkerError):
     """The job failed in a way that may pass."""
 
 
-class NonFiniteImage(JobRetried):
-    """The decoded image holds NaN or infinity."""
-
-
-class OutOfMemory(JobRetried):
-    """The image does not fit in the device's memory even alone."""
+class DeviceLost(JobRetried):
+    """No call to the device succeeds any more in this process; one of the jobs on it may be why."""
 
 
 class JobReturned(WorkerError):

@@ -35,7 +35,7 @@ SAMPLED = (
 )  # fmt: skip
 
 #: The ledger's word for a failure, by its class.
-CAUSES = {CheckpointRefused: "checkpoint", JobRefused: "invalid", OutOfMemory: "memory", NonFiniteImage: "nan"}
+CAUSES = {OutOfMemory: "memory", NonFiniteImage: "nan", CheckpointRefused: "checkpoint", JobRefused: "invalid"}
 
 
 @dataclass(kw_only=True)
