@@ -24,9 +24,9 @@ from typing import Generic, Protocol, TypeVar
 from worker.sample import Shape
 
 #: Seconds by which one level of priority makes a sample less urgent.
-AGEING = 300.0
-#: Seconds by which a sample may pass another to save work: several times what opening a checkpoint takes.
-DELAY = 60.0
+AGEING = 600.0
+#: Seconds by which a sample may pass another to save work: many times what opening a checkpoint takes.
+DELAY = 300.0
 
 
 class Sharing(Protocol):
@@ -68,9 +68,9 @@ class Bucket(Generic[Item]):
         self.running: list[Place[Item]] = []
 
     @property
-    def due(self) -> float:
-        """When its first sample is due."""
-        return min(place.due for place in (*self.running, *self.waiting[:1]))
+    def first(self) -> Place[Item]:
+        """Its sample that is due first."""
+        return min((*self.running, *self.waiting[:1]))
 
     def is_ready(self, horizon: float) -> bool:
         """Whether it has a sample to step."""
@@ -81,8 +81,11 @@ class Bucket(Generic[Item]):
         ready = (*self.running, *islice(self._within(horizon), self.limit))
         return sum(place.item.rows for place in ready) >= self.limit
 
-    def share(self, horizon: float) -> list[Item]:
-        """The samples of its next call, admitting as many as fit. One always does."""
+    def share(self, horizon: Callable[[], float]) -> list[Item]:
+        """The samples of its next call, admitting as many as fit. One always does.
+
+        The horizon is asked for each of them: it moves when the sample is admitted that was due first.
+        """
         shared: list[Place[Item]] = []
         free = self.limit
         for place in self.running:
@@ -90,7 +93,7 @@ class Bucket(Generic[Item]):
                 shared.append(place)
                 free -= place.item.rows
         # When the limit has shrunk some pause, and nobody is admitted before them.
-        while len(shared) == len(self.running) and (place := self._fitting(free if shared else math.inf, horizon)):
+        while len(shared) == len(self.running) and (place := self._fitting(free if shared else math.inf, horizon())):
             self.waiting.remove(place)
             self.running.append(place)
             shared.append(place)
@@ -142,8 +145,8 @@ class Batcher(Generic[Item]):
             return []
         horizon = self._horizon()
         if not any(bucket.is_ready(horizon) for bucket in self._open()):
-            self.model = self._first().shape.model
-        return self._turn(horizon).share(horizon)
+            self.model = min(self._buckets.values(), key=lambda bucket: bucket.first).shape.model
+        return self._turn(horizon).share(self._horizon)
 
     def remove(self, item: Item) -> None:
         """Forget a running sample: it is finished or failed."""
@@ -165,6 +168,15 @@ class Batcher(Generic[Item]):
         buckets = self._buckets.values() if shape is None else filter(None, [self._buckets.get(shape)])
         return [place.item for bucket in buckets for place in bucket.running]
 
+    def waiting_rows(self, shape: Shape) -> int:
+        """Rows of the samples of that shape that wait."""
+        bucket = self._buckets.get(shape)
+        return sum(place.item.rows for place in bucket.waiting) if bucket else 0
+
+    def is_hungry(self) -> bool:
+        """Whether more samples would help: those that wait for the open checkpoint fill no other call."""
+        return not any(sum(place.item.rows for place in bucket.waiting) >= bucket.limit for bucket in self._open())
+
     def limit(self, shape: Shape) -> int:
         """The most rows of a call of that shape."""
         return self._limits.get(shape, self.max_rows)
@@ -184,15 +196,12 @@ class Batcher(Generic[Item]):
     def _open(self) -> list[Bucket[Item]]:
         return [bucket for bucket in self._buckets.values() if bucket.shape.model == self.model]
 
-    def _first(self) -> Bucket[Item]:
-        return min(self._buckets.values(), key=lambda bucket: bucket.waiting[0])
-
     def _turn(self, horizon: float) -> Bucket[Item]:
         """The bucket of the open checkpoint whose turn it is."""
         ready = [bucket for bucket in self._open() if bucket.is_ready(horizon)]
-        latest = min(bucket.due for bucket in ready) + self.delay
-        near = [bucket for bucket in ready if bucket.due <= latest]
-        return min(near, key=lambda bucket: (not bucket.fills(horizon), bucket.due))
+        latest = min(bucket.first for bucket in ready).due + self.delay
+        near = [bucket for bucket in ready if bucket.first.due <= latest]
+        return min(near, key=lambda bucket: (not bucket.fills(horizon), bucket.first))
 
     def _forget_empty(self) -> None:
         self._buckets = {shape: bucket for shape, bucket in self._buckets.items() if bucket.running or bucket.waiting}
