@@ -88,10 +88,10 @@ class Bucket(Generic[Item]):
         """
         shared: list[Place[Item]] = []
         free = self.limit
-        for place in self.running:
-            if place.item.rows <= free or not shared:
-                shared.append(place)
-                free -= place.item.rows
+        for running in self.running:
+            if running.item.rows <= free or not shared:
+                shared.append(running)
+                free -= running.item.rows
         # When the limit has shrunk some pause, and nobody is admitted before them.
         while len(shared) == len(self.running) and (place := self._fitting(free if shared else math.inf, horizon())):
             self.waiting.remove(place)
