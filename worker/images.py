@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 from PIL import Image, PngImagePlugin
 
 from worker.errors import DiskFull, PathRefused
@@ -34,6 +35,9 @@ UNICODE = b"UNICODE\0"
 """The character code that EXIF 2.3, 4.6.5, puts before a Unicode UserComment."""
 EXIF_LIMIT = 65_000
 """Bytes: a JPEG segment holds 65,533, the marker's own among them."""
+
+FLAT = 2
+"""The most by which a channel of a picture of one colour differs from place to place; rounding makes some."""
 
 NAME = re.compile(r"[0-9A-Za-z][\w.-]*", re.ASCII)
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -90,6 +94,11 @@ def save_image(pixels: Pixels, path: Path, *, metadata: Mapping[str, Any]) -> Sa
 def hash_pixels(pixels: Pixels) -> str:
     """sha256 of RGB pixels (H, W, 3), rows from the top."""
     return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def is_flat(pixels: Pixels) -> bool:
+    """Whether a picture is of one colour: what a black or grey failure looks like."""
+    return int(np.ptp(pixels, axis=(0, 1)).max()) <= FLAT
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import DiskFull, PathRefused
-from worker.images import hash_pixels, image_name, image_path, read_metadata, save_image
+from worker.images import hash_pixels, image_name, image_path, is_flat, read_metadata, save_image
 from worker.infotext import parse_infotext
 from worker.sample import Pixels
 
@@ -45,6 +45,13 @@ def test_a_png_holds_the_very_pixels(tmp_path: Path, pixels: Pixels) -> None:
         assert np.array_equal(np.asarray(image), pixels)
     assert saved.sha256 == hash_pixels(pixels)
     assert saved.bytes == saved.path.stat().st_size
+
+
+@pytest.mark.parametrize(("spread", "flat"), [(0, True), (2, True), (3, False)])
+def test_a_picture_is_flat_when_no_channel_varies(spread: int, flat: bool) -> None:
+    image = np.full((16, 24, 3), (0, 128, 250), dtype=np.uint8)
+    image[4, 5, 1] += spread
+    assert is_flat(image) is flat
 
 
 def test_a_folder_is_made_and_nothing_else_left_in_it(tmp_path: Path, pixels: Pixels) -> None:
