@@ -64,12 +64,14 @@ def test_it_is_a_half_precision_stable_diffusion_without_pickles() -> None:
 
 
 @pytest.mark.slow
-def test_over_200_prompts_never_trained_on_have_the_colours_asked_for(engine: Engine) -> None:
+def test_over_200_prompts_never_trained_on_show_colours_and_shape(engine: Engine) -> None:
     _, unseen = split()
     assert len(unseen) > 200
-    shape, background = share_shown(render(engine, [scene.caption for scene in unseen]), unseen)
+    pictures = render(engine, [scene.caption for scene in unseen])
+    shape, background = share_shown(pictures, unseen)
     assert shape >= 0.9
     assert background >= 0.9
+    assert share_of_shapes(pictures, unseen) >= 0.85
 
 
 @pytest.mark.slow

@@ -12,10 +12,10 @@ SIDE = 128
 #: The picture is drawn this many times larger and reduced, for smooth edges.
 OVERSAMPLING = 2
 #: Radius of the shape as a share of the side, from and to, by the word for size.
-RADII = {"small": (0.16, 0.20), "": (0.24, 0.29), "large": (0.34, 0.39)}
+RADII = {"small": (0.20, 0.23), "": (0.28, 0.32), "large": (0.37, 0.40)}
 #: How far from the middle a shape may be, as a share of the side, and how far it may lean, in degrees. A model this
 #: small learns the shapes sooner the less else there is to learn.
-SHIFT, TILT = 0.1, 5
+SHIFT, TILT = 0.08, 5
 
 Point = tuple[float, float]
 
@@ -61,6 +61,6 @@ OUTLINES = {
     "circle": _polygon(96),
     "square": _polygon(4, turn=math.pi / 4),
     "triangle": _polygon(3),
-    "star": _polygon(10, inner=0.45),
+    "star": _polygon(10, inner=0.4),
     "heart": _heart(),
 }
