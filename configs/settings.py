@@ -46,6 +46,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     vram: ByteCount | None = None
     #: Whether text encoder and VAE are on the card only while they work, and the VAE decodes one image at a time.
     offload: bool = False
+    #: Whether an image's bits depend on its job and on the shape of the calls alone, and not on what shares them. Calls
+    #: are padded to one shape then, so that a lone image takes as long as a full call.
+    exact: bool = False
     #: Jobs one message carries.
     chunk_size: Positive = 16
     #: Seconds after which a job whose worker fell silent is put back.

@@ -118,7 +118,7 @@ def _default(value: ast.expr | None) -> str:
     if isinstance(value, ast.Dict):
         return "see below"
     found = ast.literal_eval(value) if value else None
-    return "" if found is None else f"`{found}`"
+    return "" if found is None else f"`{str(found).lower() if isinstance(found, bool) else found}`"
 
 
 def _comment(lines: list[str], end: int) -> str:

@@ -19,7 +19,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
 
 @click.command()
 @click.option("--name", default=f"worker-{os.getpid()}@{socket.gethostname()}", help="Recorded with every image.")
-@click.option("--concurrency", default=3, show_default=True, type=click.IntRange(1, 16), help="Chunks in work at once.")
+@click.option(
+    "--concurrency", default=16, show_default=True, type=click.IntRange(1, 64), help="Most chunks in work at once."
+)
 def main(name: str, concurrency: int) -> None:
     """Take chunks from the queue at PROMPTMILL_BROKER_URL and render them until told to stop."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
@@ -34,7 +36,10 @@ def main(name: str, concurrency: int) -> None:
         from worker.app import Worker
 
         ledger = open_ledger(settings.ledger_url)
-        sys.exit(Worker(settings, ledger, name=name, broker_url=settings.broker_url).run(concurrency))
+        if code := Worker(settings, ledger, name=name, broker_url=settings.broker_url).run(concurrency):
+            logging.shutdown()
+            # Not sys.exit: when the device is lost, its libraries may hang or abort at the end of Python.
+            os._exit(code)
     except (ConfigError, LedgerError, WorkerError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))

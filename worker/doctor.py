@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from configs.settings import Settings, get_settings
+
 INSTALL_TORCH = "reinstall Promptmill, or torch for your card from https://pytorch.org/get-started/locally"
 INSTALL_DRIVER = "install the NVIDIA driver, and a torch built for it: https://pytorch.org/get-started/locally"
 SIDE = 512
@@ -33,6 +35,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("torch", True, torch.__version__)
     yield _driver(torch.version.cuda)
     yield _device()
+    yield from _exactness()
 
 
 def _driver(built_for: str | None) -> Finding:
@@ -51,7 +54,6 @@ def _driver(built_for: str | None) -> Finding:
 def _device() -> Finding:
     """The device that a worker would take, with a product whose value is known."""
     try:
-        from configs.settings import get_settings
         from worker.checkpoints import pick_device
 
         device = pick_device(get_settings().device)
@@ -59,6 +61,35 @@ def _device() -> Finding:
     except Exception as error:
         remedy = "set PROMPTMILL_DEVICE to auto or cpu, or make the card work: `nvidia-smi` shows it"
         return Finding("device", False, str(error), remedy)
+
+
+def _exactness() -> Iterator[Finding]:
+    """Whether the images of the default checkpoint come out the same in any company, where exact mode is on."""
+    try:
+        settings = get_settings()
+        if settings.exact:
+            yield _self_test(settings)
+    except Exception as error:
+        yield Finding("exact", False, str(error), "unset PROMPTMILL_EXACT, or correct what this says")
+
+
+def _self_test(settings: Settings) -> Finding:
+    from worker.checkpoints import Checkpoint, open_checkpoint
+    from worker.exact import ExactLayout, make_deterministic
+    from worker.profile import Profile
+    from worker.room import Rooms, most_rows
+
+    make_deterministic()
+    checkpoint = open_checkpoint(settings.job["model"], device=settings.device, dtype=settings.dtype)
+    if not isinstance(checkpoint, Checkpoint):
+        return Finding("exact", True, f"{checkpoint.name} has a pipeline of its own: each image has calls of its own")
+    most, profile = settings.max_rows or most_rows(checkpoint.device), Profile(settings.home / "profile.json")
+    rooms = Rooms(checkpoint=checkpoint, most=most, profile=profile, cap=settings.vram, tuned=True, frozen=True)
+    size = checkpoint.native_size
+    if fault := ExactLayout(checkpoint, rooms).fault(*size):
+        return Finding("exact", False, f"{fault}: each image has calls of its own", "unset PROMPTMILL_EXACT")
+    rows = rooms.of(*size).rows
+    return Finding("exact", True, f"canaries of {size[0]}x{size[1]} come out the same in any company of {rows} rows")
 
 
 def _multiply(device: Any) -> tuple[bool, str, str]:
