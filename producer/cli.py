@@ -13,7 +13,7 @@ from db.errors import LedgerError
 from producer.child import PYTHON
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
-from producer.options import PRESET, Tag, submission_options
+from producer.options import PRESET, Tag, submission_options, worker_options
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -65,7 +65,8 @@ def cli() -> None:
 
 @cli.command()
 @submission_options
-def render(file: str, **flags: Any) -> None:
+@worker_options
+def render(file: str, vram: int | None, **flags: Any) -> None:
     """Make all images of FILE on this machine.
 
     FILE holds prompts as CSV, TSV, plain text or JSON lines; - is standard input. Every row is checked first. The
@@ -80,7 +81,7 @@ def render(file: str, **flags: Any) -> None:
     from producer.submit import check, record
 
     settings, ledger = get_settings(), _ledger()
-    _use_worker_preset(flags["preset"])
+    _equip_worker(flags["preset"], vram)
     submission = check(file, settings, **flags)
     with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
         batch = record(submission, ledger)
@@ -117,16 +118,17 @@ def submit(file: str, watch: bool, **flags: Any) -> None:
 
 @cli.command()
 @click.option("--name", help="Recorded with every image.  [default: worker-PID@HOST]")
-@click.option("--concurrency", type=click.IntRange(1, 16), help="Chunks in work at once.  [default: 3]")
+@click.option("--concurrency", type=click.IntRange(1, 64), help="Most chunks in work at once.  [default: 16]")
 @click.option("--preset", help=PRESET)
-def worker(name: str | None, concurrency: int | None, preset: str | None) -> None:
+@worker_options
+def worker(name: str | None, concurrency: int | None, preset: str | None, vram: int | None) -> None:
     """Take jobs from the queue and make their images.
 
     Ctrl-C or SIGTERM finishes the images in the making and stops; a second one stops at once. Without
     PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine finds.
     """
     settings = get_settings()
-    _use_worker_preset(preset)
+    _equip_worker(preset, vram)
     named = {"--name": name, "--concurrency": concurrency}
     options = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
     if settings.broker_url:
@@ -282,6 +284,27 @@ def doctor() -> None:
     sys.exit(1 if faults else 0)
 
 
+@cli.command()
+@click.option("--model", help="The checkpoint.  [default: the settings']")
+@click.option("--images", default=64, show_default=True, type=click.IntRange(8), help="Images of the mixed queue.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--preset", help=PRESET)
+@worker_options
+def bench(model: str | None, images: int, as_json: bool, preset: str | None, vram: int | None) -> None:
+    """Measure images a second on this machine.
+
+    The engine makes a queue of images mixed in sampler, steps and guidance; diffusers' own pipeline makes some of them
+    one at a time, and others at its best batch. Nothing is saved.
+    """
+    from subprocess import run
+
+    from producer.child import PYTHON
+
+    _equip_worker(preset, vram)
+    flags = [*(["--model", model] if model else []), "--images", str(images), *(["--json"] if as_json else [])]
+    sys.exit(run([*PYTHON, "-m", "worker.bench", *flags], check=False).returncode)
+
+
 @cli.group()
 def db() -> None:
     """Look after the ledger's database."""
@@ -316,9 +339,12 @@ def _find(ledger: "Ledger", batch: str | None) -> "Row[Any]":
     return find_batch(ledger.engine, batch)
 
 
-def _use_worker_preset(preset: str | None) -> None:
-    """Let the worker we start find the preset's settings in its environment."""
-    for name, value in (read_preset(preset) if preset else {}).get("worker", {}).items():
+def _equip_worker(preset: str | None, vram: int | None) -> None:
+    """Let the worker we start find the preset's settings, and the flags that go over them, in its environment."""
+    equipment = dict(read_preset(preset).get("worker", {})) if preset else {}
+    if vram is not None:
+        equipment["vram"] = vram
+    for name, value in equipment.items():
         os.environ[f"{PREFIX}{name.upper()}"] = str(value)
 
 

@@ -88,17 +88,26 @@ class Room:
         padded: whether it decodes a full batch however few items there are.
         """
         done: list[Result] = []
-        while len(done) < len(items):
-            part = items[len(done) : len(done) + self.vae_batch]
-            try:
-                with naming_out_of_memory(), self._tiling():
-                    done += call(part)
-            except torch.OutOfMemoryError as error:
-                release_memory(error)
-                self._shrink_vae(self.vae_batch if padded else len(part), error)
-            finally:
-                self._checkpoint.footprint.park()
+        try:
+            while len(done) < len(items):
+                part = items[len(done) : len(done) + self.vae_batch]
+                done += self._attempt(call, part, self.vae_batch if padded else len(part))
+        finally:
+            self._checkpoint.footprint.park()
         return done
+
+    def _attempt(
+        self, call: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], called: int
+    ) -> list[Result]:
+        """What `call` makes of the items; nothing when a VAE batch of so many images as `called` is too large."""
+        try:
+            with naming_out_of_memory(), self._tiling():
+                return call(items)
+        except torch.OutOfMemoryError as error:
+            self._checkpoint.footprint.park()
+            release_memory(error)
+            self._shrink_vae(called, error)
+        return []
 
     def _shrink_vae(self, called: int, error: Exception) -> None:
         if called > 1:

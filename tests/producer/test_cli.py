@@ -1,5 +1,6 @@
 """The command line: exit codes, one sentence an error, and a document that is current."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from configs.settings import Settings, read_settings
 from docs.generate_cli import TARGET, generate
 from producer.cli import cli
 
@@ -50,6 +52,8 @@ def test_a_bad_file_exits_with_2_and_names_every_problem(promptmill: Call) -> No
         (["submit", "cats.csv", "--steps", "0"], 2, "'0' is not a whole number from 1 to 1000."),
         (["submit", "cats.csv", "--preset", "none"], 2, "There is no preset 'none'; there are:"),
         (["submit", "missing.csv"], 2, "missing.csv: does not exist"),
+        (["render", "cats.csv", "--vram", "6"], 2, "'6' is no amount of memory; give a number with M or G, such as 6G"),
+        (["worker", "--vram", "lots"], 2, "'lots' is no amount of memory"),
         (["history", "--sampler", "Eulr a"], 2, "did you mean Euler a"),
         (["history", "--tag", "x"], 2, "'x' is not NAME=VALUE"),
         (["watch", "99"], 1, "There is no batch 99; `promptmill status` lists them"),
@@ -97,8 +101,25 @@ def test_resuming_a_batch_that_is_done_starts_nothing(promptmill: Call, submitte
     assert not (home / "valkey").exists()
 
 
+def test_the_flags_of_a_worker_go_over_its_preset(promptmill: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Settings] = []
+
+    def start(*_: object) -> None:
+        started.append(read_settings(os.environ, Path.cwd()))
+        sys.exit(0)
+
+    # Set first, so that they are as before when the test is over.
+    for name in ("VRAM", "MAX_ROWS", "OFFLOAD"):
+        monkeypatch.setenv(f"PROMPTMILL_{name}", "")
+    monkeypatch.setenv("PROMPTMILL_BROKER_URL", NOWHERE)
+    monkeypatch.setattr("os.execv", start)
+    promptmill("worker", "--preset", "low-vram")
+    promptmill("worker", "--preset", "low-vram", "--vram", "6G")
+    assert [(s.vram, s.max_rows, s.offload) for s in started] == [(4 * 2**30, 4, True), (6 * 2**30, 4, True)]
+
+
 def test_upgrade_tells_the_revision(promptmill: Call) -> None:
-    assert "The ledger is at revision 0001." in promptmill("db", "upgrade").stdout
+    assert "The ledger is at revision 0002." in promptmill("db", "upgrade").stdout
 
 
 def test_every_command_and_option_is_explained() -> None:

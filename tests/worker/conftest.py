@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from worker.checkpoints import Checkpoint, open_checkpoint
@@ -138,3 +140,11 @@ def make_sample() -> Callable[..., Sample]:
         return Sample(**{**defaults, "width": 32, "height": 32, **fields})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def init_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("init") / "init.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

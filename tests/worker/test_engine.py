@@ -18,7 +18,7 @@ from PIL import Image
 from configs import samplers
 from worker.checkpoints import Checkpoint
 from worker.engine import Engine
-from worker.errors import EngineClosed, InitImageRefused, NonFiniteImage, OutOfMemory, SamplerRefused, SizeRefused
+from worker.errors import EngineClosed, InitImageRefused, NonFiniteImage, SamplerRefused, SizeRefused
 from worker.renderer import Renderer
 from worker.sample import Pixels, Sample
 
@@ -26,14 +26,6 @@ from worker.sample import Pixels, Sample
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 SAMPLERS = ["DDIM", "PLMS", "DPM++ 2M Karras", "Euler a", "Heun", "LMS", "UniPC"]
-
-
-@pytest.fixture(scope="session")
-def init_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("init") / "init.png"
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np") -> Any:
@@ -236,40 +228,20 @@ def test_out_of_memory_halves_the_rows_and_loses_nothing(
         assert engine.max_rows(make_sample().shape) == 4
 
 
-def test_a_sample_too_large_for_the_memory_fails_alone(
-    open_engine: Any, checkpoint: Checkpoint, make_sample: Any
-) -> None:
-    small = failing_unet(checkpoint, lambda rows: torch.OutOfMemoryError("full") if rows > 1 else None)
-    with open_engine(small) as engine:
-        guided, unguided = engine.submit(make_sample()), engine.submit(make_sample(scale=1.0))
-        with pytest.raises(OutOfMemory):
-            guided.result()
-        assert unguided.result().rows == 1
-
-
-def test_out_of_memory_in_the_vae_decodes_fewer_at_a_time(
-    open_engine: Any, checkpoint: Checkpoint, make_sample: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    renderer = Renderer(checkpoint)
-    decode = renderer.decode
-
-    def decode_two(flights: list[Any]) -> Any:
-        if len(flights) > 2:
-            raise torch.OutOfMemoryError("full")
-        return decode(flights)
-
-    monkeypatch.setattr(renderer, "decode", decode_two)
-    with open_engine(renderer=renderer, vae_batch=4) as engine:
-        futures = [engine.submit(make_sample(seed=seed)) for seed in range(5)]
-        assert len([future.result() for future in futures]) == 5
-
-
 def submit_running(engine: Engine, samples: list[Sample]) -> list[Any]:
     """Submit samples and wait until the engine has stepped the first."""
     futures = [engine.submit(sample) for sample in samples]
     while not futures[0].running():
         time.sleep(0.001)
     return futures
+
+
+def test_a_sample_can_have_calls_of_its_own(open_engine: Any, make_sample: Any) -> None:
+    with open_engine(max_rows=16) as engine:
+        futures = [engine.submit(make_sample(seed=seed), alone=seed == 2) for seed in range(5)]
+        rows = [future.result().rows for future in futures]
+    assert rows[2] == 2
+    assert max(rows) > 2
 
 
 def test_closing_finishes_what_runs_and_cancels_what_waits(open_engine: Any, make_sample: Any) -> None:

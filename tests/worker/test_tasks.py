@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from configs.settings import Settings
@@ -18,6 +19,7 @@ from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from worker.app import open_engine
 from worker.checkpoints import Checkpoint, open_checkpoint
+from worker.images import read_metadata
 from worker.leases import Leases
 from worker.tasks import ChunkRunner
 
@@ -142,6 +144,85 @@ def test_an_unexpected_error_is_kept_and_the_job_sent_again(bench: Any, jobs: An
     (found,) = one.render(ids)
     assert (found.state.value, found.attempts, found.cause, one.sent) == ("queued", 1, "unexpected", ids)
     assert "FileExistsError" in found.message
+
+
+@pytest.fixture
+def tamper(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Checkpoint], object]], None]:
+    """Changes every checkpoint that is opened from then on."""
+
+    def tampered(change: Callable[[Checkpoint], object]) -> None:
+        def open_and_change(model: str, **options: Any) -> Checkpoint:
+            checkpoint = open_checkpoint(model, **options)
+            change(checkpoint)
+            return checkpoint
+
+        monkeypatch.setattr("worker.app.open_checkpoint", open_and_change)
+
+    return tampered
+
+
+def test_a_picture_of_one_colour_is_flagged(
+    bench: Any, jobs: Any, tamper: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tamper(lambda checkpoint: [tensor.zero_() for tensor in checkpoint.vae.decoder.conv_out.parameters()])
+    (found,) = bench().render(jobs({}))
+    assert (found.state.value, found.image_flagged) == ("succeeded", "flat")
+    assert "made a flat picture" in caplog.text
+
+
+def test_an_image_that_is_not_finite_fails_at_once(bench: Any, jobs: Any, tamper: Any) -> None:
+    tamper(lambda checkpoint: checkpoint.unet.conv_out.bias.fill_(np.nan))
+    one = bench()
+    (found,) = one.render(jobs({}))
+    assert (found.state.value, found.cause, found.attempts, one.sent) == ("failed", "nan", 1, [])
+
+
+def run_out_of_memory(*_: Any) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def test_an_image_that_does_not_fit_fails_at_once_and_says_what_to_do(bench: Any, jobs: Any, tamper: Any) -> None:
+    tamper(lambda checkpoint: checkpoint.unet.register_forward_pre_hook(run_out_of_memory))
+    one = bench()
+    (found,) = one.render(jobs({}))
+    assert (found.state.value, found.cause, found.attempts, one.sent) == ("failed", "memory", 1, [])
+    assert "make it smaller" in found.message
+
+
+def test_the_record_tells_shapes_and_exactness(
+    bench: Any, jobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.app.make_deterministic", lambda: None)
+    (found,) = bench(exact=True, max_rows=8).render(jobs({}))
+    assert (found.image_exact, found.image_flagged) == (True, None)
+    record = read_metadata(tmp_path / "images" / found.image_path).record or {}
+    assert (record["batch_rows"], record["vae_batch"], record["exact"]) == (
+        found.image_batch_rows, found.image_vae_batch, True
+    )  # fmt: skip
+
+
+def lose_device(*_: Any) -> None:
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+
+def test_a_lost_device_charges_what_was_on_it_and_sends_each_alone(bench: Any, jobs: Any, tamper: Any) -> None:
+    tamper(lambda checkpoint: checkpoint.unet.register_forward_pre_hook(lose_device))
+    one, sent = bench(max_rows=4), []
+    one.runner.send = lambda ids: sent.append(list(ids))
+    found = one.render(ids := jobs({}, {}, {}))
+    assert [(job.state.value, job.attempts, job.cause) for job in found] == [
+        ("queued", 1, "poison"), ("queued", 1, "poison"), ("queued", 0, None)
+    ]  # fmt: skip
+    assert sorted(sent) == [[job_id] for job_id in ids]
+
+
+def test_a_job_that_loses_the_device_again_and_again_is_poison(bench: Any, jobs: Any, tamper: Any) -> None:
+    tamper(lambda checkpoint: checkpoint.unet.register_forward_pre_hook(lose_device))
+    ids = jobs({})
+    states = [bench().render(ids)[0] for _ in range(3)]
+    assert [job.state.value for job in states] == ["queued", "queued", "failed"]
+    assert (states[-1].cause, states[-1].attempts) == ("poison", 3)
+    assert "device-side assert" in states[-1].message
 
 
 def test_no_lease_is_kept_after_a_chunk(bench: Any, jobs: Any) -> None:
