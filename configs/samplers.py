@@ -18,13 +18,17 @@ class Sampler(msgspec.Struct, frozen=True, kw_only=True):
     """One way to remove noise, by its A1111 name."""
 
     name: str
-    #: Name of the diffusers class.
+    #: Name of the diffusers class; empty: the checkpoint's.
     scheduler: str
     #: What its constructor gets on top of the checkpoint's noise schedule.
     options: Mapping[str, Any]
     aliases: tuple[str, ...]
     #: Fewest and most steps it can do.
     steps: tuple[int, int] = (1, 1000)
+
+
+OWN = Sampler(name="Own", scheduler="", options={}, aliases=())
+"""The checkpoint's own scheduler as it was saved: no entry of the table, for it is another with each checkpoint."""
 
 
 @cache
@@ -49,7 +53,7 @@ def resolve(name: str) -> Sampler:
 
 @cache
 def _spellings() -> Mapping[str, Sampler]:
-    return {_fold(word): s for s in known_samplers().values() for word in (s.name, *s.aliases)}
+    return {_fold(word): s for s in (OWN, *known_samplers().values()) for word in (s.name, *s.aliases)}
 
 
 def _fold(name: str) -> str:
@@ -61,4 +65,4 @@ def _advice(name: str) -> str:
     names = list(dict.fromkeys(_spellings()[word].name for word in close))[:3]
     if names:
         return f"did you mean {' or '.join(names)}?"
-    return f"known are {', '.join(known_samplers())}"
+    return f"known are {', '.join([*known_samplers(), OWN.name])}"

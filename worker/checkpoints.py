@@ -1,6 +1,5 @@
 """Checkpoints: diffusers folders, single .safetensors files and hub ids, opened without pickles and without noise."""
 
-import json
 import logging
 import os
 import re
@@ -15,9 +14,9 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from configs.checkpoints import checkpoint_path
+from configs.checkpoints import Way, checkpoint_path, choose_way
 from worker.errors import (
     CheckpointBroken,
     CheckpointMissing,
@@ -26,33 +25,38 @@ from worker.errors import (
     DeviceRefused,
     refusing,
 )
+from worker.folder import Folder, read_index, read_json
 from worker.footprint import Footprint, Placement
+from worker.opened import OpenedCheckpoint
+from worker.plain import PlainCheckpoint, open_plain
 from worker.single_file import find_family, load_single_file
 from worker.text import TextEncoder
-from worker.weights import PICKLES, find_weights, hash_files, read_header
+from worker.weights import PICKLES, hash_files, read_header
 
 log = logging.getLogger(__name__)
 
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
-COMPONENTS = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
-"""In the order in which their weights are hashed."""
+CLASSES: Mapping[Way, Mapping[str, Any]] = {
+    Way.SD: {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL},
+    Way.SDXL: {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+        "unet": UNet2DConditionModel,
+        "vae": AutoencoderKL,
+    },
+}
+"""The models of a checkpoint whose samples share steps."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Checkpoint:
-    """An opened Stable Diffusion 1.x or 2.x, its weights on the device."""
+class Checkpoint(OpenedCheckpoint):
+    """An opened Stable Diffusion 1.x, 2.x or XL, its weights on the device."""
 
-    name: str
-    hash: str
-    """sha256 over the weight files."""
     unet: Any
     vae: Any
     text_encoder: Any
     tokenizer: Any
     scheduler_config: Mapping[str, Any]
-    device: torch.device
-    dtype: torch.dtype
     footprint: Footprint
     text_encoder_2: Any = None
     tokenizer_2: Any = None
@@ -66,11 +70,6 @@ class Checkpoint:
         return [TextEncoder(tokenizer, model) for tokenizer, model in pairs if model is not None]
 
     @property
-    def short_hash(self) -> str:
-        """The first ten digits: what A1111 calls the model hash."""
-        return self.hash[:10]
-
-    @property
     def factor(self) -> int:
         """Pixels of one latent's side."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
@@ -81,16 +80,6 @@ class Checkpoint:
         size = self.unet.config.sample_size
         height, width = (size, size) if isinstance(size, int) else size
         return width * self.factor, height * self.factor
-
-    @property
-    def device_name(self) -> str:
-        """`cpu`, or the card's own name."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else str(self.device)
-
-    @property
-    def dtype_name(self) -> str:
-        """`float16`, `float32` and the like."""
-        return str(self.dtype).removeprefix("torch.")
 
 
 def pick_device(setting: str = "auto") -> torch.device:
@@ -107,17 +96,19 @@ def pick_device(setting: str = "auto") -> torch.device:
     return device
 
 
-def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """The number format a setting names; `auto` is float16 on CUDA and float32 elsewhere. Raises DeviceRefused."""
+def pick_dtype(setting: str, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
+    """The number format a setting names; `auto` is `half` on CUDA and float32 elsewhere. Raises DeviceRefused."""
     if setting == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        return half if device.type == "cuda" else torch.float32
     if setting not in ("float16", "bfloat16", "float32"):
         raise DeviceRefused(f"There is no dtype {setting!r}; choose auto, float16, bfloat16 or float32.")
     dtype: torch.dtype = getattr(torch, setting)
     return dtype
 
 
-def open_checkpoint(model: str, *, device: str = "auto", dtype: str = "auto", offload: bool = False) -> Checkpoint:
+def open_checkpoint(
+    model: str, *, device: str = "auto", dtype: str = "auto", offload: bool = False
+) -> Checkpoint | PlainCheckpoint:
     """Load a checkpoint onto the device. Every file is checked before the device is touched.
 
     offload: whether text encoder and VAE are there only while they work.
@@ -125,7 +116,7 @@ def open_checkpoint(model: str, *, device: str = "auto", dtype: str = "auto", of
     """
     target = pick_device(device)
     with _quiet():
-        checkpoint = _open(model, target, pick_dtype(dtype, target))
+        checkpoint = _open(model, target, dtype)
     try:
         checkpoint.footprint.load(Placement.VISITING if offload else Placement.RESIDENT)
     except torch.OutOfMemoryError as error:
@@ -136,14 +127,23 @@ def open_checkpoint(model: str, *, device: str = "auto", dtype: str = "auto", of
     return checkpoint
 
 
-def _open(model: str, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+def _open(model: str, device: torch.device, dtype: str) -> Checkpoint | PlainCheckpoint:
     """A checkpoint in main memory."""
     path = Path(checkpoint_path(model))
-    if path.is_dir():
-        return _open_folder(model, path, device, dtype)
     if path.is_file():
-        return _open_file(model, path, device, dtype)
-    return _open_folder(model, _download(model), device, dtype)
+        return _open_file(model, path, device, pick_dtype(dtype, device))
+    folder = path if path.is_dir() else _download(model)
+    index, unet = read_index(folder), folder / "unet" / "config.json"
+    way = choose_way(index, read_json(unet) if unet.is_file() else {})
+    if way is Way.PLAIN:
+        return open_plain(model, folder, index, device, pick_dtype(dtype, device, half=_safe_half(device)))
+    return _open_folder(model, folder, index, way, device, pick_dtype(dtype, device))
+
+
+def _safe_half(device: torch.device) -> torch.dtype:
+    """The half precision in which no pipeline's numbers overflow, where the card has it: since Ampere."""
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if modern else torch.float16
 
 
 def _best_device() -> str:
@@ -152,45 +152,29 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _open_folder(name: str, folder: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    _check_pipeline(folder)
-    weights = {component: find_weights(folder / component) for component in COMPONENTS}
-    paths = [path for files, _ in weights.values() for path in files]
-    headers = [read_header(path) for path in paths]
-    models = {component: _load(folder, component, variant, dtype) for component, (_, variant) in weights.items()}
-    _say_upcast(name, headers, device, dtype)
-    with refusing(CheckpointBroken, f"The tokenizer in {folder} cannot be loaded"):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    scheduler_config = _read_json(folder / "scheduler" / "scheduler_config.json")
-    return _assemble(name, hash_files(paths), {**models, "tokenizer": tokenizer}, scheduler_config, device, dtype)
+def _open_folder(
+    name: str, path: Path, index: Mapping[str, Any], way: Way, device: torch.device, dtype: torch.dtype
+) -> Checkpoint:
+    _check_purpose(path, index)
+    folder = Folder(path, CLASSES[way])
+    models = folder.load(dtype)
+    _say_upcast(name, folder.headers, device, dtype)
+    for tokenizer in ("tokenizer", "tokenizer_2") if way is Way.SDXL else ("tokenizer",):
+        with refusing(CheckpointBroken, f"The {tokenizer} in {path} cannot be loaded"):
+            models[tokenizer] = CLIPTokenizer.from_pretrained(path / tokenizer, local_files_only=True)
+    zeros = way is Way.SDXL and index.get("force_zeros_for_empty_prompt", True)
+    scheduler_config = read_json(path / "scheduler" / "scheduler_config.json")
+    parts = {**models, "scheduler_config": scheduler_config, "zeros_for_empty": zeros}
+    return _assemble(way, parts, name=name, hash=folder.hash(), device=device, dtype=dtype)
 
 
-def _check_pipeline(folder: Path) -> None:
-    """Refuse what is no Stable Diffusion 1.x or 2.x for text to image, by its JSON files."""
-    kind = _read_json(folder / "model_index.json").get("_class_name")
-    if kind not in PIPELINES:
-        raise CheckpointUnsupported(
-            f"{folder} is a {kind}; only Stable Diffusion 1.x and 2.x checkpoints are rendered."
-        )
-    unet, vae = _read_json(folder / "unet" / "config.json"), _read_json(folder / "vae" / "config.json")
+def _check_purpose(folder: Path, index: Mapping[str, Any]) -> None:
+    """Refuse what does something else than text to image, by its JSON files."""
+    unet, vae = read_json(folder / "unet" / "config.json"), read_json(folder / "vae" / "config.json")
     if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
         raise CheckpointUnsupported(f"{folder} is made for inpainting or depth; use a text-to-image checkpoint.")
-    if unet.get("time_cond_proj_dim") or unet.get("class_embed_type") or unet.get("addition_embed_type"):
-        raise CheckpointUnsupported(
-            f"The UNet of {folder} wants conditions beside the prompt; use Stable Diffusion 1.x or 2.x."
-        )
-
-
-def _load(folder: Path, component: str, variant: str | None, dtype: torch.dtype) -> Any:
-    """A component on the CPU; a weight the file lacks is an error, not a random number."""
-    model_class: Any = COMPONENTS[component]
-    options: dict[str, Any] = {"use_safetensors": True, "variant": variant, "local_files_only": True}
-    options["dtype" if model_class is CLIPTextModel else "torch_dtype"] = dtype
-    with refusing(CheckpointBroken, f"The {component} of {folder} cannot be loaded"):
-        model, info = model_class.from_pretrained(folder, subfolder=component, output_loading_info=True, **options)
-    if missing := sorted(info["missing_keys"]):
-        raise CheckpointBroken(f"The {component} of {folder} lacks weights, {missing[0]} for one; download it again.")
-    return model
+    if index.get("requires_aesthetics_score") or index.get("text_encoder") == [None, None]:
+        raise CheckpointUnsupported(f"{folder} is a refiner, which needs another checkpoint's images; use the base.")
 
 
 def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
@@ -203,9 +187,10 @@ def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) 
             f"{path} is no checkpoint; give a .safetensors file, a diffusers folder or a hub id."
         )
     header = read_header(path)
-    models, scheduler_config = load_single_file(path, find_family(path, header), dtype)
+    family = find_family(path, header)
+    parts = load_single_file(path, family, header, dtype)
     _say_upcast(name, [header], device, dtype)
-    return _assemble(name, hash_files([path]), models, scheduler_config, device, dtype)
+    return _assemble(family.way, parts, name=name, hash=hash_files([path]), device=device, dtype=dtype)
 
 
 def _download(model: str) -> Path:
@@ -226,40 +211,20 @@ def _offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON")
 
 
-def _assemble(
-    name: str,
-    digest: str,
-    models: dict[str, Any],
-    scheduler_config: Mapping[str, Any],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Checkpoint:
-    for component in COMPONENTS:
-        models[component].eval().requires_grad_(False).to(dtype=dtype)
-    config = {key: value for key, value in scheduler_config.items() if not key.startswith("_")}
-    visitors = [models[component] for component in COMPONENTS if component != "unet"]
-    footprint = Footprint(models["unet"], visitors, device)
-    return Checkpoint(
-        name=name, hash=digest, scheduler_config=config, device=device, dtype=dtype, footprint=footprint, **models
-    )
+def _assemble(way: Way, parts: dict[str, Any], *, device: torch.device, dtype: torch.dtype, **facts: Any) -> Checkpoint:
+    """A checkpoint of its models and the rest of its fields."""
+    models = {name: parts[name].eval().requires_grad_(False).to(dtype=dtype) for name in CLASSES[way]}
+    # SDXL's VAE overflows in float16, if it does not say otherwise (`force_upcast`).
+    if way is Way.SDXL and dtype == torch.float16 and models["vae"].config.force_upcast:
+        models["vae"].to(dtype=torch.float32)
+    footprint = Footprint(models["unet"], [model for name, model in models.items() if name != "unet"], device)
+    return Checkpoint(**{**parts, **models}, **facts, device=device, dtype=dtype, footprint=footprint)
 
 
 def _say_upcast(name: str, headers: list[dict[str, Any]], device: torch.device, dtype: torch.dtype) -> None:
     stored = {entry["dtype"] for header in headers for entry in header.values()}
     if dtype == torch.float32 and stored & {"F16", "BF16"}:
         log.info("%s holds half-precision weights; they run in float32 on %s.", name, device)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointBroken(f"{path} is missing, so this is no complete diffusers folder.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointBroken(f"{path} cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointBroken(f"{path} does not hold a JSON object; download it again.")
-    return content
 
 
 @contextmanager

@@ -37,4 +37,10 @@ class Conditions(NamedTuple):
 
 def join(conditions: Sequence[Conditions]) -> Conditions:
     """Conditions of one checkpoint, rows below rows."""
-    return Conditions(*(None if part[0] is None else torch.cat(part) for part in zip(*conditions, strict=True)))
+    texts, pooled, time_ids = zip(*conditions, strict=True)
+    return Conditions(torch.cat(texts), _join(pooled), _join(time_ids))
+
+
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None

@@ -9,6 +9,7 @@ WorkerError
 ├── DeviceRefused           the worker does not start
 ├── JobRefused              the job fails at once: no retry can help
 │   ├── InitImageRefused
+│   ├── PromptRefused
 │   ├── SamplerRefused
 │   ├── SizeRefused
 │   ├── PathRefused
@@ -59,6 +60,10 @@ class JobRefused(WorkerError):
 
 class InitImageRefused(JobRefused):
     """The init image cannot be read, or the strength leaves nothing to do."""
+
+
+class PromptRefused(JobRefused):
+    """The checkpoint does not heed a negative prompt."""
 
 
 class SamplerRefused(JobRefused):

@@ -1,7 +1,7 @@
-"""Single files: Stable Diffusion 1.x and 2.x in the layout of the original scripts, opened without a network.
+"""Single files: Stable Diffusion 1.x, 2.x and XL in the layout of the original scripts, opened without a network.
 
-Such a file holds weights alone. The configurations of the two families are shipped; the file's own keys and shapes
-tell which it is.
+Such a file holds weights alone. The configurations of the families are shipped; the file's own keys and shapes tell
+which it is.
 """
 
 import json
@@ -12,16 +12,20 @@ from typing import Any
 
 import torch
 
-from configs.checkpoints import SHIPPED
+from configs.checkpoints import SHIPPED, Way
 from worker.errors import CheckpointBroken, CheckpointUnsupported, refusing
 from worker.tokenizer import END, ClipVocabulary
 
-UNET, EMA = "model.diffusion_model.", "model_ema."
-PARTS = (UNET, "first_stage_model.", "cond_stage_model.")
-"""What Stable Diffusion 1.x and 2.x have; SDXL, SD3 and Flux have not all of it."""
+UNET, EMA, VAE = "model.diffusion_model.", "model_ema.", "first_stage_model."
+TEXT = {Way.SD: ("cond_stage_model.",), Way.SDXL: ("conditioner.embedders.0.", "conditioner.embedders.1.")}
+"""Where the text encoders are."""
 FIRST_LAYER = UNET + "input_blocks.0.0.weight"
-CROSS_ATTENTION = UNET + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-MODELS = ("text_encoder", "unet", "vae")
+CROSS_ATTENTION = ".attn2.to_k.weight"
+"""How the keys of the UNet end whose shapes tell the width of the text embeddings."""
+ABSENT = ("tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
+"""Components of the pipelines that no file holds."""
+REFINER = 1280
+"""That width in SDXL's refiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,21 @@ class Family:
 
     folder: Path
     """The configurations, as in a diffusers folder."""
-    pad: int = END
-    """The token that fills up a short prompt."""
+    way: Way = Way.SD
+    pads: tuple[int, ...] = (END,)
+    """The token that fills up a short prompt, by text encoder."""
+
+    @property
+    def models(self) -> list[str]:
+        """By their names in a diffusers folder."""
+        return sorted(config.parent.name for config in self.folder.glob("*/config.json"))
 
 
-FAMILIES = {768: Family(SHIPPED / "sd-v1"), 1024: Family(SHIPPED / "sd-v2", pad=0)}
+FAMILIES = {
+    768: Family(SHIPPED / "sd-v1"),
+    1024: Family(SHIPPED / "sd-v2", pads=(0,)),
+    2048: Family(SHIPPED / "sdxl", Way.SDXL, (END, 0)),
+}
 """By the width of the text embeddings."""
 
 
@@ -44,32 +58,38 @@ def find_family(path: Path, header: Mapping[str, Any]) -> Family:
         raise CheckpointUnsupported(
             f"{path} has only the averaged (EMA) weights of training; get the file that is made for use."
         )
-    shapes = [header.get(key, {}).get("shape", []) for key in (FIRST_LAYER, CROSS_ATTENTION)]
-    if not all(any(key.startswith(part) for key in header) for part in PARTS) or not all(shapes):
+    width = next(
+        (header[key]["shape"][-1] for key in header if key.startswith(UNET) and key.endswith(CROSS_ATTENTION)), 0
+    )
+    if width == REFINER:
+        raise CheckpointUnsupported(f"{path} is a refiner, which needs another checkpoint's images; use the base.")
+    family = FAMILIES.get(width)
+    if family is None or not _is_whole(header, family):
         raise CheckpointUnsupported(
-            f"{path} is no full Stable Diffusion 1.x or 2.x checkpoint (UNet, VAE and text encoder)."
+            f"{path} is no full Stable Diffusion 1.x, 2.x or XL checkpoint (UNet, VAE and text encoders); "
+            "other kinds are opened as diffusers folders."
         )
-    family = FAMILIES.get(shapes[1][-1])
-    if family is None:
-        raise CheckpointUnsupported(
-            f"{path} has text embeddings of width {shapes[1][-1]}; Stable Diffusion 1.x has 768, 2.x has 1024."
-        )
-    if shapes[0][1:2] != [_read(family.folder / "unet" / "config.json")["in_channels"]]:
+    if header[FIRST_LAYER]["shape"][1] != _read(family.folder / "unet" / "config.json")["in_channels"]:
         raise CheckpointUnsupported(f"{path} is made for inpainting or depth; use a text-to-image checkpoint.")
+    if "edm_mean" in header:
+        raise CheckpointUnsupported(f"{path} is trained on another kind of noise (EDM); get it as a diffusers folder.")
     return family
 
 
-def load_single_file(path: Path, family: Family, dtype: torch.dtype) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The models with their tokenizer, and the scheduler's configuration. EMA weights beside the others are left alone.
+def load_single_file(path: Path, family: Family, header: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Models and tokenizers by their names in a diffusers folder, and the fields of a checkpoint beside them.
 
-    Raises CheckpointBroken; CheckpointMissing without a tokenizer.
+    EMA weights beside the others are left alone. Raises CheckpointBroken; CheckpointMissing without a tokenizer.
     """
-    tokenizer = ClipVocabulary(family.pad)
+    names = ("tokenizer", "tokenizer_2")
+    tokenizers = {name: ClipVocabulary(pad) for name, pad in zip(names, family.pads, strict=False)}
     models = _load(path, family, dtype)
     scheduler_config = _read(family.folder / "scheduler" / "scheduler_config.json")
-    if scheduler_config["prediction_type"] == "v_prediction" and not predicts_velocity(models["unet"]):
-        scheduler_config["prediction_type"] = "epsilon"
-    return {**models, "tokenizer": tokenizer}, scheduler_config
+    scheduler_config.update(_noise(header))
+    if family.way is Way.SD and scheduler_config["prediction_type"] == "v_prediction":
+        scheduler_config["prediction_type"] = "v_prediction" if predicts_velocity(models["unet"]) else "epsilon"
+    zeros = _read(family.folder / "model_index.json").get("force_zeros_for_empty_prompt", False)
+    return {**models, **tokenizers, "scheduler_config": scheduler_config, "zeros_for_empty": zeros}
 
 
 @torch.no_grad()
@@ -85,19 +105,33 @@ def predicts_velocity(unet: Any) -> bool:
     return bool((prediction - latents).float().mean() < -1)
 
 
+def _is_whole(header: Mapping[str, Any], family: Family) -> bool:
+    parts = (VAE, *TEXT[family.way])
+    return FIRST_LAYER in header and all(any(key.startswith(part) for key in header) for part in parts)
+
+
+def _noise(header: Mapping[str, Any]) -> dict[str, Any]:
+    """What empty tensors of some fine-tuned SDXL say of the noise schedule: a custom that ComfyUI and Forge share."""
+    config: dict[str, Any] = {"prediction_type": "v_prediction"} if "v_pred" in header else {}
+    return {**config, "rescale_betas_zero_snr": True} if "ztsnr" in header else config
+
+
 def _load(path: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
     # Importing a pipeline complains of image processors that are not needed: only once it is quiet.
-    from diffusers import StableDiffusionPipeline
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    absent = dict.fromkeys(("tokenizer", "scheduler", "safety_checker", "feature_extractor", "image_encoder"))
+    pipeline_class = StableDiffusionXLPipeline if family.way is Way.SDXL else StableDiffusionPipeline
+    absent = {name: None for name in _read(family.folder / "model_index.json") if name in ABSENT}
     options = {"config": str(family.folder), "local_files_only": True, "torch_dtype": dtype, **absent}
     with refusing(CheckpointBroken, f"{path} cannot be loaded as {family.folder.name}"):
         try:
-            pipeline = StableDiffusionPipeline.from_single_file(str(path), **options)
+            pipeline = pipeline_class.from_single_file(str(path), **options)
         except NotImplementedError as error:
             raise CheckpointBroken(f"{path} lacks weights of the UNet or the VAE; download it again.") from error
-    models = {name: getattr(pipeline, name) for name in MODELS}
-    _refuse_missing(path, models["text_encoder"])
+    models = {name: getattr(pipeline, name) for name in family.models}
+    for name, model in models.items():
+        if name.startswith("text_encoder"):
+            _refuse_missing(path, model)
     return models
 
 

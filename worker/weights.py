@@ -31,6 +31,11 @@ def find_weights(component: Path) -> tuple[list[Path], str | None]:
     raise _no_weights(component)
 
 
+def holds_weights(component: Path) -> bool:
+    """Whether a component is a model: its folder has weights, be they pickles."""
+    return any(path.suffix in (".safetensors", *PICKLES) for path in component.glob("*"))
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The tensors of a safetensors file by name, after checking that the file is whole.
 

@@ -25,6 +25,8 @@ UNET_ENDS = {
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
 }
 VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
 OPEN_CLIP = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
@@ -40,16 +42,24 @@ def write_single_file(folder: Path, path: Path, *, open_clip: bool = False, **ex
     """Write a diffusers folder with one layer a block as one file; `extra` are further tensors by name."""
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
-    text = load_file(folder / "text_encoder" / "model.safetensors")
-    text = {key.removeprefix("text_model."): tensor for key, tensor in text.items()}
-    clip = open_clip_text(text) if open_clip else {f"transformer.text_model.{key}": text[key] for key in text}
+    crossed = {key.split(".")[1] for key in unet if re.match(r"up_blocks\.\d\.attentions", key)}
     parts = {
-        "model.diffusion_model": {unet_key(key): tensor for key, tensor in unet.items()},
+        "model.diffusion_model": {unet_key(key, crossed): tensor for key, tensor in unet.items()},
         "first_stage_model": dict(vae_entry(key, tensor) for key, tensor in vae.items()),
-        "cond_stage_model": clip,
+        **text_parts(folder, open_clip=open_clip),
     }
     tensors = {f"{part}.{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
     save_file({key: tensor.contiguous() for key, tensor in (tensors | extra).items()}, path)
+
+
+def text_parts(folder: Path, *, open_clip: bool) -> dict[str, Tensors]:
+    """One text encoder, or the two of SDXL."""
+    encoders = [load_file(path) for path in sorted(folder.glob("text_encoder*/model.safetensors"))]
+    first, *others = [{key.removeprefix("text_model."): tensor for key, tensor in text.items()} for text in encoders]
+    clip = open_clip_text(first) if open_clip else {f"transformer.text_model.{key}": first[key] for key in first}
+    if not others:
+        return {"cond_stage_model": clip}
+    return {"conditioner.embedders.0": clip, "conditioner.embedders.1": open_clip_text(others[0])}
 
 
 def rename(key: str, names: dict[str, str]) -> str:
@@ -59,7 +69,7 @@ def rename(key: str, names: dict[str, str]) -> str:
     return key
 
 
-def unet_key(key: str) -> str:
+def unet_key(key: str, crossed: set[str]) -> str:
     """Input blocks count resnets and downsamplers together, output blocks resnets alone."""
     if block := re.fullmatch(r"(down|up)_blocks\.(\d)\.(\w+)\.(\d)\.(.+)", key):
         way, number, kind, layer = block[1], int(block[2]), block[3], int(block[4])
@@ -67,7 +77,7 @@ def unet_key(key: str) -> str:
             place = f"input_blocks.{1 + 2 * number + (layer if kind != 'downsamplers' else 1)}"
         else:
             place = f"output_blocks.{2 * number + (layer if kind != 'upsamplers' else 1)}"
-        return f"{place}.{within_block(kind, block[5], crossed=number == 1)}"
+        return f"{place}.{within_block(kind, block[5], crossed=block[2] in crossed)}"
     if middle := re.fullmatch(r"mid_block\.(\w+)\.(\d)\.(.+)", key):
         if middle[1] == "attentions":
             return f"middle_block.1.{middle[3]}"
@@ -110,4 +120,5 @@ def open_clip_text(text: Tensors) -> Tensors:
             stacked = torch.cat([text[key.replace("q_proj", f"{part}_proj")] for part in "qkv"])
             tensors[f"model.transformer.resblocks.{layer[1]}.attn.in_proj_{key.rpartition('.')[2]}"] = stacked
     width = text["final_layer_norm.weight"].numel()
-    return {**tensors, "model.text_projection": torch.eye(width), "model.logit_scale": torch.zeros(())}
+    projection = text.get("text_projection.weight", torch.eye(width)).T
+    return {**tensors, "model.text_projection": projection, "model.logit_scale": torch.zeros(())}

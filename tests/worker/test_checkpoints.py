@@ -147,9 +147,39 @@ def test_pickles_are_never_opened(copied: Path, tmp_path: Path) -> None:
             open_on_cpu(path)
 
 
-def test_another_pipeline_is_refused_by_name(copied: Path) -> None:
-    edit_json(copied / "model_index.json", _class_name="StableDiffusionXLPipeline")
-    with pytest.raises(CheckpointUnsupported, match="StableDiffusionXLPipeline"):
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("StableDiffusionUpscalePipeline", "StableDiffusionUpscalePipeline, which does not make images of text alone"),
+        ("NextYearsPipeline", "NextYearsPipeline, which the installed diffusers does not have"),
+        ("UNet2DModel", "UNet2DModel, which does not"),
+    ],
+)
+def test_another_pipeline_is_refused_by_name(copied: Path, kind: str, says: str) -> None:
+    edit_json(copied / "model_index.json", _class_name=kind)
+    with pytest.raises(CheckpointUnsupported, match=says):
+        open_on_cpu(copied)
+
+
+def test_code_of_a_checkpoint_is_never_run(copied: Path) -> None:
+    for path, fields in (
+        ("model_index.json", {"_class_name": ["pipeline", "MyPipeline"]}),
+        ("model_index.json", {"_class_name": "StableDiffusionPipeline", "unet": ["my_unet", "MyUnet"]}),
+        ("text_encoder/config.json", {"auto_map": {"AutoModel": "model.MyModel"}}),
+    ):
+        (copied / "unet" / "my_unet.py").write_text("raise SystemExit")
+        edit_json(copied / path, **fields)
+        with pytest.raises(CheckpointUnsupported, match="code of its own, which is never run"):
+            open_on_cpu(copied)
+        edit_json(copied / "model_index.json", unet=["diffusers", "UNet2DConditionModel"])
+
+
+def test_a_refiner_is_refused(copied: Path) -> None:
+    edit_json(
+        copied / "model_index.json", _class_name="StableDiffusionXLImg2ImgPipeline", requires_aesthetics_score=True
+    )
+    edit_json(copied / "unet" / "config.json", addition_embed_type="text_time")
+    with pytest.raises(CheckpointUnsupported, match="refiner"):
         open_on_cpu(copied)
 
 

@@ -12,18 +12,29 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from configs.checkpoints import SHIPPED
+from configs.checkpoints import SHIPPED, Way
 from tests.worker.ldm import write_single_file
+from tests.worker.pipelines import save_sdxl
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
-from worker.single_file import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, Family, find_family, predicts_velocity
+from worker.single_file import (
+    CROSS_ATTENTION,
+    FAMILIES,
+    FIRST_LAYER,
+    TEXT,
+    UNET,
+    Family,
+    find_family,
+    predicts_velocity,
+)
 from worker.tokenizer import END, START
 
 pytest.importorskip("instant_clip_tokenizer")
 WIDTH = 32
 """Of the tiny checkpoint's text embeddings."""
+SDXL_WIDTH = 72
 
 
 @pytest.fixture(scope="module")
@@ -31,24 +42,41 @@ def folder(checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The tiny checkpoint with a text encoder for all of CLIP's vocabulary."""
     folder = Path(shutil.copytree(checkpoint_folder, tmp_path_factory.mktemp("single") / "tiny"))
     torch.manual_seed(1)
-    config = CLIPTextConfig(
-        hidden_size=WIDTH,
+    CLIPTextModel(text_config(WIDTH)).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_sdxl(tmp_path_factory.mktemp("single-sdxl") / "tiny")
+    torch.manual_seed(1)
+    CLIPTextModel(text_config(32)).save_pretrained(folder / "text_encoder")
+    CLIPTextModelWithProjection(text_config(40)).save_pretrained(folder / "text_encoder_2")
+    return folder
+
+
+def text_config(width: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=width,
+        projection_dim=width,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         bos_token_id=START,
         eos_token_id=END,
     )
-    CLIPTextModel(config).save_pretrained(folder / "text_encoder")
-    return folder
 
 
 @pytest.fixture(autouse=True)
-def _offline_with_a_tiny_family(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _offline_with_tiny_families(
+    folder: Path, sdxl_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The configurations alone, as they are shipped; nothing can be fetched, nor found in a cache."""
-    configs = Path(shutil.copytree(folder, tmp_path / "configs", ignore=shutil.ignore_patterns("*.safetensors")))
-    shutil.rmtree(configs / "tokenizer")
-    monkeypatch.setitem(FAMILIES, WIDTH, Family(configs))
+    weights_and_tokenizers = shutil.ignore_patterns("*.safetensors", "tokenizer*")
+    for name, of in {"sd": folder, "sdxl": sdxl_folder}.items():
+        shutil.copytree(of, tmp_path / "configs" / name, ignore=weights_and_tokenizers)
+    monkeypatch.setitem(FAMILIES, WIDTH, Family(tmp_path / "configs" / "sd"))
+    monkeypatch.setitem(FAMILIES, SDXL_WIDTH, Family(tmp_path / "configs" / "sdxl", Way.SDXL, (END, 0)))
     monkeypatch.setattr("socket.socket.connect", refuse_the_network)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
 
@@ -86,6 +114,27 @@ def test_images_are_those_of_the_same_weights_in_a_folder(
             images.append([engine.submit(make_sample(prompt=p)).result(60).pixels for p in ("a red circle", "a horse")])
     assert [(ours == theirs).all() for ours, theirs in zip(*images, strict=True)] == [True, True]
     assert (images[0][0] != images[0][1]).any()
+
+
+def test_images_of_sdxl_too(sdxl_folder: Path, tmp_path: Path, open_engine: Any, make_sample: Any) -> None:
+    write_single_file(sdxl_folder, tmp_path / "model.safetensors")
+    single, peer = open_on_cpu(tmp_path / "model.safetensors"), open_on_cpu(sdxl_folder)
+    assert single.zeros_for_empty
+    peer = dataclasses.replace(peer, tokenizer=single.tokenizer, tokenizer_2=single.tokenizer_2)
+    images = []
+    for checkpoint in (single, peer):
+        with open_engine(checkpoint) as engine:
+            images.append(engine.submit(make_sample(negative_prompt="a horse")).result(60).pixels)
+    assert (images[0] == images[1]).all()
+
+
+@pytest.mark.parametrize("keys", [(), ("v_pred",), ("v_pred", "ztsnr")], ids=str)
+def test_empty_tensors_tell_the_noise(sdxl_folder: Path, tmp_path: Path, keys: tuple[str, ...]) -> None:
+    path = tmp_path / "model.safetensors"
+    write_single_file(sdxl_folder, path, **{key: torch.zeros(0) for key in keys})
+    config = open_on_cpu(path).scheduler_config
+    assert config["prediction_type"] == ("v_prediction" if "v_pred" in keys else "epsilon")
+    assert config.get("rescale_betas_zero_snr", False) == ("ztsnr" in keys)
 
 
 def test_the_hash_is_that_of_the_file(single: Path) -> None:
@@ -153,17 +202,29 @@ def test_without_the_vocabulary_nothing_is_loaded(single: Path, monkeypatch: pyt
 
 
 def header(width: int, channels: int = 4) -> dict[str, Any]:
-    shapes = {FIRST_LAYER: [320, channels, 3, 3], CROSS_ATTENTION: [320, width]}
-    return {key: {"shape": shapes.get(key, [1])} for key in (*shapes, "first_stage_model.x", "cond_stage_model.x")}
-
-
-@pytest.mark.parametrize(("width", "name", "pad"), [(768, "sd-v1", END), (1024, "sd-v2", 0)])
-def test_the_width_of_the_text_tells_the_family(width: int, name: str, pad: int) -> None:
-    assert find_family(Path("model.safetensors"), header(width)) == Family(SHIPPED / name, pad)
+    shapes = {FIRST_LAYER: [320, channels, 3, 3], f"{UNET}x{CROSS_ATTENTION}": [320, width]}
+    texts = [f"{prefix}x" for prefixes in TEXT.values() for prefix in prefixes]
+    return {key: {"shape": shapes.get(key, [1])} for key in (*shapes, "first_stage_model.x", *texts)}
 
 
 @pytest.mark.parametrize(
-    ("found", "says"), [(header(2048), "width 2048"), (header(768, channels=9), "inpainting"), ({}, "no full")]
+    ("width", "name", "pads"), [(768, "sd-v1", (END,)), (1024, "sd-v2", (0,)), (2048, "sdxl", (END, 0))]
+)
+def test_the_width_of_the_text_tells_the_family(width: int, name: str, pads: tuple[int, ...]) -> None:
+    family = find_family(Path("model.safetensors"), header(width))
+    assert (family.folder, family.pads) == (SHIPPED / name, pads)
+    assert family.models == ["text_encoder", *["text_encoder_2"] * (name == "sdxl"), "unet", "vae"]
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (header(4096), "no full"),
+        (header(1280), "refiner"),
+        (header(768, channels=9), "inpainting"),
+        (header(2048) | {"edm_mean": {"shape": [4]}}, "another kind of noise"),
+        ({}, "no full"),
+    ],
 )
 def test_another_architecture_is_refused(found: dict[str, Any], says: str) -> None:
     with pytest.raises(CheckpointUnsupported, match=says):
@@ -180,7 +241,11 @@ def test_a_velocity_is_told_from_noise(checkpoint_folder: Path, bias: float) -> 
 
 
 # Parameters as the model cards and papers count them: UNet, VAE, text encoder.
-SIZES = {"sd-v1": (859_520_964, 83_653_863, 123_060_480), "sd-v2": (865_910_724, 83_653_863, 340_387_840)}
+SIZES = {
+    "sd-v1": (859_520_964, 83_653_863, 123_060_480),
+    "sd-v2": (865_910_724, 83_653_863, 340_387_840),
+    "sdxl": (2_567_463_684, 83_653_863, 123_060_480, 694_659_840),
+}
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -188,9 +253,11 @@ def test_the_shipped_configurations_are_of_the_right_size(name: str) -> None:
     folder = SHIPPED / name
     configs = [json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae")]
     with torch.device("meta"):
-        models = (
+        models = [
             UNet2DConditionModel.from_config(configs[0]),
             AutoencoderKL.from_config(configs[1]),
             CLIPTextModel(CLIPTextConfig.from_pretrained(folder / "text_encoder")),
-        )
+        ]
+        if (folder / "text_encoder_2").is_dir():
+            models.append(CLIPTextModelWithProjection(CLIPTextConfig.from_pretrained(folder / "text_encoder_2")))
     assert tuple(sum(p.numel() for p in model.parameters()) for model in models) == SIZES[name]
