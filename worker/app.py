@@ -5,24 +5,36 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from celery import signals
 from celery.exceptions import SecurityWarning
+from celery.platforms import EX_FAILURE
 from celery.worker import state
 
 from configs.celeryconfig import TASK, create_app
+from configs.samplers import resolve
 from configs.settings import Settings
 from db import outbox
 from db.ledger import Ledger
 from worker.checkpoints import open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
+from worker.exact import ExactLayout, make_deterministic
+from worker.intake import Intake, intake_step
+from worker.layout import tight
 from worker.leases import Leases
+from worker.memory import cap_memory
+from worker.plain import PlainCheckpoint
+from worker.plain_renderer import PlainRenderer, plain_rooms
+from worker.profile import Profile
 from worker.progress import Progress
 from worker.renderer import Renderer
+from worker.rendering import AnyRenderer
 from worker.rescue import Rescuer
+from worker.room import Rooms, most_rows
 from worker.tasks import ChunkRunner
 
 if TYPE_CHECKING:
@@ -30,8 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Chunks in work at once: while one drains, the next feeds the engine, and a third is being saved.
-CONCURRENCY = 3
+#: Chunks in work at once, at most. The engine seldom needs more than three, and many when few samples are of one size.
+CONCURRENCY = 16
 
 
 class Worker:
@@ -42,19 +54,22 @@ class Worker:
         pick_dtype(settings.dtype, pick_device(settings.device))
         self.app: Celery = create_app(broker_url)
         self.ledger = ledger
-        self.engine = open_engine(settings)
+        self.intake = Intake(lambda: self.engine.is_hungry)
+        self.engine = open_engine(settings, on_lost=self._stop_without_device, on_hungry=self.intake.wake)
         self.leases = Leases(ledger, settings.lease_seconds)
         interval = settings.lease_seconds / 3
         self.rescuer = Rescuer(self.app, ledger, max_attempts=settings.max_attempts, interval=interval)
         self.runner = ChunkRunner(
             settings=settings, name=name, ledger=ledger, leases=self.leases, engine=self.engine, send=self._send
         )
-        self.app.task(name=TASK)(self.runner.render_chunk)
+        self.app.task(name=TASK)(self._render_chunk)
 
     def run(self, concurrency: int = CONCURRENCY) -> int:
         """Take chunks until SIGTERM or SIGINT; returns the exit code."""
         self.runner.settings.images_root.mkdir(parents=True, exist_ok=True)
         signals.worker_ready.connect(self._take_signals, weak=False)
+        signals.task_received.connect(self.intake.expect, weak=False)
+        self.app.steps["consumer"].add(intake_step(self.intake))
         # Celery warns root of pickles in messages; ours are JSON, and nothing else is accepted.
         warnings.simplefilter("ignore", SecurityWarning)
         celery_worker = self.app.Worker(
@@ -73,6 +88,11 @@ class Worker:
             self.rescuer.stop()
         return int(celery_worker.exitcode or 0)
 
+    def _render_chunk(self, ids: Sequence[int]) -> None:
+        with ExitStack() as coming:
+            coming.callback(self.intake.arrive)
+            self.runner.render_chunk(ids, on_submitted=coming.close)
+
     def _take_signals(self, **_: object) -> None:
         # Celery's own handlers would finish every chunk taken, and lose one on the second signal.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -89,6 +109,11 @@ class Worker:
         threading.Thread(target=self.engine.close, kwargs={"finish": True}, name="drain").start()
         state.should_stop = 0
 
+    def _stop_without_device(self) -> None:
+        log.info("Stopping with exit code %d; what is not done goes back to the queue.", EX_FAILURE)
+        self.runner.stopping.set()
+        state.should_stop = EX_FAILURE
+
     def _leave(self) -> None:
         log.info("Stopping at once.")
         if released := self.ledger.release_jobs(self.leases.held()):
@@ -103,10 +128,30 @@ class Worker:
             log.warning("%d jobs are queued but could not be sent: %s.", len(ids), error)
 
 
-def open_engine(settings: Settings) -> Engine:
+def open_engine(
+    settings: Settings,
+    *,
+    on_hungry: Callable[[], object] = lambda: None,
+    on_lost: Callable[[], object] = lambda: None,
+) -> Engine:
     """An engine that opens checkpoints as the settings say."""
+    if settings.exact:
+        make_deterministic()
+    device = pick_device(settings.device)
+    cap_memory(device, settings.vram)
+    most = settings.max_rows or most_rows(device)
+    profile = Profile(settings.home / "profile.json")
 
-    def open_renderer(model: str, progress: Progress) -> Renderer:
-        return Renderer(open_checkpoint(model, device=settings.device, dtype=settings.dtype), progress)
+    def open_renderer(model: str, progress: Progress) -> AnyRenderer:
+        checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype, offload=settings.offload)
+        if isinstance(checkpoint, PlainCheckpoint):
+            rooms = plain_rooms(checkpoint, most, profile=profile, cap=settings.vram)
+            default = resolve(settings.job["sampler"]).name
+            return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
+        rooms = Rooms(
+            checkpoint=checkpoint, most=most, profile=profile, cap=settings.vram, tuned=True, frozen=settings.exact
+        )
+        layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
+        return Renderer(checkpoint, progress, layout, rooms)
 
-    return Engine(open_renderer, max_rows=settings.max_rows)
+    return Engine(open_renderer, max_rows=most, on_hungry=on_hungry, on_lost=on_lost)

@@ -1,6 +1,5 @@
 """The engine: one thread that owns the device, and steps the samples of any number of callers together."""
 
-import gc
 import logging
 import threading
 import time
@@ -14,13 +13,18 @@ from enum import Enum
 import torch
 
 from worker.batcher import Batcher
-from worker.errors import CheckpointRefused, EngineClosed, NonFiniteImage, OutOfMemory
+from worker.device_loss import find_device_loss
+from worker.errors import CheckpointRefused, DeviceLost, EngineClosed, NonFiniteImage, OutOfMemory
+from worker.memory import release_memory
 from worker.progress import Progress
-from worker.renderer import Flight, Renderer
+from worker.rendering import AnyRenderer, InFlight
+from worker.room import Room
 from worker.sample import Picture, Pixels, Sample, Shape
 
 log = logging.getLogger(__name__)
 
+#: More than a call has: who wants so many gets a call alone.
+ALL_ROWS = 1 << 20
 #: Seconds before a refused checkpoint is tried again: a trial costs the one that is open.
 REFUSED_FOR = 60.0
 
@@ -31,8 +35,9 @@ class Request:
 
     sample: Sample
     priority: int
+    alone: bool
     future: "Future[Picture]" = field(default_factory=Future)
-    flight: Flight | None = None
+    flight: InFlight | None = None
 
     @property
     def shape(self) -> Shape:
@@ -41,8 +46,8 @@ class Request:
 
     @property
     def rows(self) -> int:
-        """Rows in a call."""
-        return self.sample.rows
+        """Rows that it wants of a call."""
+        return ALL_ROWS if self.alone else self.sample.rows
 
 
 class Closing(Enum):
@@ -57,31 +62,44 @@ class Engine:
     """Renders samples, whatever checkpoints they want. `submit` and `close` may be called from any thread.
 
     open_renderer: opens the checkpoint of a model, on the engine's thread, after the last one is released; the renderer
-    charges its time to the progress it is given. max_rows: the most rows of one UNet call; vae_batch: the most images
-    of one VAE call. Both are halved when the device runs out of memory.
-    Callbacks of the futures run on the engine's thread: keep them short.
+    charges its time to the progress it is given. max_rows: the most rows of one UNet call; the renderer's rooms may say
+    less for a size. vae_batch: images that are awaited for one VAE call. on_hungry: called before each UNet call that
+    finds the engine hungry. on_lost: called first when the device is lost; the engine ends with it, and so should the
+    process. Both, and the callbacks of the futures, run on the engine's thread: keep them short.
     """
 
     def __init__(
-        self, open_renderer: Callable[[str, Progress], Renderer], *, max_rows: int = 16, vae_batch: int = 4
+        self,
+        open_renderer: Callable[[str, Progress], AnyRenderer],
+        *,
+        max_rows: int = 16,
+        vae_batch: int = 4,
+        on_hungry: Callable[[], object] = lambda: None,
+        on_lost: Callable[[], object] = lambda: None,
     ) -> None:
         self.progress = Progress()
         self._open_renderer = open_renderer
-        self._renderer: Renderer | None = None
+        self._renderer: AnyRenderer | None = None
         self._model: str | None = None
         self._refused: dict[str, tuple[float, CheckpointRefused]] = {}
-        self._batcher: Batcher[Request] = Batcher(max_rows)
+        self._most_rows = max_rows
+        # One sample fits in any case; how many more, the renderer's room for the size will say.
+        self._batcher: Batcher[Request] = Batcher(1)
         self._vae_batch = vae_batch
         self._landed: dict[Shape, list[Request]] = {}
         self._inbox: deque[Request] = deque()
         self._cancelled = False
+        self._hungry = True
+        self._on_hungry = on_hungry
+        self._lost: DeviceLost | None = None
+        self._on_lost = on_lost
         self._closing = Closing.NO
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
-    def renderer(self) -> Renderer:
+    def renderer(self) -> AnyRenderer:
         """The open checkpoint's. Only the engine's thread may use it."""
         assert self._renderer
         return self._renderer
@@ -90,12 +108,17 @@ class Engine:
         """The most rows of one UNet call of that shape, as it stands now."""
         return self._batcher.limit(shape)
 
-    def submit(self, sample: Sample, priority: int = 5) -> "Future[Picture]":
-        """Queue a sample; priority 0 goes first, 9 last. Raises EngineClosed.
+    @property
+    def is_hungry(self) -> bool:
+        """Whether more samples would help. May be asked from any thread."""
+        return self._hungry and not self._inbox and self._closing is Closing.NO
+
+    def submit(self, sample: Sample, priority: int = 5, *, alone: bool = False) -> "Future[Picture]":
+        """Queue a sample; priority 0 goes first, 9 last; alone: in calls that it shares with none. Raises EngineClosed.
 
         Its future gives the picture or the sample's own error, and can be cancelled while the sample waits.
         """
-        request = Request(sample, priority)
+        request = Request(sample, priority, alone)
         with self._condition:
             if self._closing is not Closing.NO or not self._thread.is_alive():
                 raise EngineClosed("The engine is closed and takes no more samples.")
@@ -120,25 +143,55 @@ class Engine:
         requests = self._batcher.share()
         if requests and requests[0].shape.model != self._model:
             requests = self._switch(requests)
+        while requests and self._follow_room(requests[0].shape):
+            requests = self._batcher.share()
+        # Before the call: what this fetches comes while it runs.
+        self._look_ahead()
         if requests := self._start(requests):
             self._advance(requests)
         self._decode()
 
+    def _look_ahead(self) -> None:
+        self._hungry = self._batcher.is_hungry()
+        if self.is_hungry:
+            self._on_hungry()
+
     @torch.no_grad()
     def _run(self) -> None:
-        while self._wait():
+        while not self._lost and self._wait():
             try:
                 self.step()
             except Exception as error:
                 log.exception("The engine failed in a step; the samples in flight fail with it.")
                 self._fail([*self._batcher.running(), *self._take_landed()], error)
+        if self._lost:
+            self._abandon(self._lost)
+
+    def _abandon(self, error: DeviceLost) -> None:
+        """Without a device: what was on it fails, what waits is given back, and nothing more is taken."""
+        with self._condition:
+            self._closing = Closing.DROP
+            waiting = [*self._inbox, *self._batcher.withdraw()]
+        _cancel(waiting)
+        self._fail([*self._batcher.running(), *self._take_landed()], error)
+
+    def _find_loss(self, error: Exception) -> DeviceLost | None:
+        """What to raise instead where the device is lost with the error; then this engine ends."""
+        lost = find_device_loss(error)
+        if lost and not self._lost:
+            log.critical("%s", lost)
+            self._lost = lost
+            self._on_lost()
+        return lost
 
     def _wait(self) -> bool:
         """Sleep until there is work; False when there will be none."""
         with self._condition, self.progress.stage("wait"):
             self._condition.wait_for(lambda: self._inbox or self._batcher or self._landed or self._closing.value)
-            arrived, self._inbox = self._inbox, deque()
-        self._take_in(arrived)
+            self._take_in(self._inbox)
+            # In this order: whoever finds the inbox empty must not find the hunger from before.
+            self._hungry = self._batcher.is_hungry()
+            self._inbox.clear()
         if self._closing is not Closing.NO:
             self._shed()
             return bool(self._batcher or self._landed)
@@ -174,7 +227,7 @@ class Engine:
     def _switch(self, requests: list[Request]) -> list[Request]:
         """Open the checkpoint that they want in place of the last; those that can go on with it."""
         self._model, self._renderer, started = requests[0].shape.model, None, time.monotonic()
-        _release_memory()
+        release_memory()
         try:
             with self.progress.stage("open"):
                 self._renderer = self._open_renderer(self._model, self.progress)
@@ -187,6 +240,8 @@ class Engine:
 
     def _give_up(self, model: str, error: Exception) -> None:
         """Fail every request that wants a checkpoint that cannot be opened."""
+        if lost := self._find_loss(error):
+            error = EngineClosed(str(lost))
         if isinstance(error, CheckpointRefused):
             # A copy has no traceback, on which hangs all that was loaded.
             self._refused[model] = time.monotonic(), copy(error)
@@ -195,6 +250,17 @@ class Engine:
             self._batcher.remove(request)
         self._model = None
         _refuse(wanting, error)
+
+    def _room(self, shape: Shape) -> Room:
+        return self.renderer.rooms.of(shape.width, shape.height)
+
+    def _follow_room(self, shape: Shape) -> bool:
+        """Let calls of a shape have as many rows as its room; whether that is something new."""
+        rows = min(self._most_rows, self._room(shape).rows)
+        if rows == self._batcher.limit(shape):
+            return False
+        self._batcher.set_limit(shape, rows)
+        return True
 
     def _start(self, requests: list[Request]) -> list[Request]:
         """Those of the requests that are in flight, after the newcomers have been put there."""
@@ -214,12 +280,13 @@ class Engine:
 
     def _advance(self, requests: list[Request]) -> None:
         """One step of all of them in a shared UNet call."""
-        self.progress.count(sum(request.rows for request in requests), self._batcher.limit(requests[0].shape))
+        shape, rows = requests[0].shape, sum(request.sample.rows for request in requests)
+        self.progress.count(rows, self._batcher.limit(shape))
         try:
-            with self.progress.stage("sampler"):
+            with self.progress.stage("sampler"), self._room(shape).tuner.timed(rows, self._batcher.waiting_rows(shape)):
                 self.renderer.step(_flights(requests))
         except torch.OutOfMemoryError as error:
-            return self._shrink_rows(requests, error)
+            return self._shrink(requests, error)
         except Exception as error:
             log.exception("A UNet call failed; the %d samples in it fail with it.", len(requests))
             return self._fail(requests, error)
@@ -244,47 +311,38 @@ class Engine:
         try:
             with self.progress.stage("vae"):
                 images = self.renderer.decode(_flights(requests))
-        except torch.OutOfMemoryError as error:
-            self._shrink_vae_batch(requests, error)
         except Exception as error:
             self._fail(requests, error)
         else:
             for request, flight, pixels in zip(requests, _flights(requests), images, strict=True):
                 self._deliver(request, flight, pixels)
 
-    def _deliver(self, request: Request, flight: Flight, pixels: Pixels | None) -> None:
+    def _deliver(self, request: Request, flight: InFlight, pixels: Pixels | None) -> None:
         checkpoint = self.renderer.checkpoint
         if pixels is None:
-            error = NonFiniteImage(f"The image came out as NaN or infinity in {checkpoint.dtype_name}.")
-            return request.future.set_exception(error)
+            return self._fail([request], flight.error or NonFiniteImage("The image came out as NaN or infinity."))
         self.progress.images += 1
         request.future.set_result(
             Picture(
                 pixels=pixels,
                 seconds=time.monotonic() - flight.started,
                 rows=flight.rows,
+                images=flight.images,
+                exact=flight.exact,
                 device=checkpoint.device_name,
-                dtype=checkpoint.dtype_name,
+                dtype=flight.dtype,
                 checkpoint_hash=checkpoint.hash,
             )
         )
 
-    def _shrink_rows(self, requests: list[Request], error: Exception) -> None:
-        """Go on with half the rows; the latents are as they were, for no sampler has stepped."""
-        _release_memory(error)
-        if len(requests) == 1:
-            return self._fail(requests, _too_large(requests[0].sample, error))
-        shape, rows = requests[0].shape, max(1, sum(request.rows for request in requests) // 2)
-        self._batcher.set_limit(shape, rows)
-        log.warning("Out of memory: going on with at most %d rows a UNet call of %dx%d.", rows, *shape[1:])
-
-    def _shrink_vae_batch(self, requests: list[Request], error: Exception) -> None:
-        _release_memory(error)
-        if len(requests) == 1:
-            return self._fail(requests, _too_large(requests[0].sample, error))
-        self._vae_batch = max(1, len(requests) // 2)
-        log.warning("Out of memory: going on with at most %d images a VAE call.", self._vae_batch)
-        self._landed.setdefault(requests[0].shape, [])[:0] = requests
+    def _shrink(self, requests: list[Request], error: torch.OutOfMemoryError) -> None:
+        """Go on with less room; the latents are as they were, for no sampler has stepped."""
+        shape, widest = requests[0].shape, max(request.sample.rows for request in requests)
+        try:
+            # Not the rows in use: a call may be padded.
+            self._room(shape).shrink(max(widest, self._batcher.limit(shape)), widest, error)
+        except OutOfMemory as refusal:
+            self._fail(requests, refusal)
 
     def _take_landed(self) -> list[Request]:
         landed = [request for requests in self._landed.values() for request in requests]
@@ -292,15 +350,15 @@ class Engine:
         return landed
 
     def _fail(self, requests: list[Request], error: Exception) -> None:
-        running = self._batcher.running()
+        running, lost = self._batcher.running(), self._find_loss(error)
         for request in requests:
             if request in running:
                 self._batcher.remove(request)
             if not request.future.done():
-                request.future.set_exception(error)
+                request.future.set_exception(lost or error)
 
 
-def _flights(requests: list[Request]) -> list[Flight]:
+def _flights(requests: list[Request]) -> list[InFlight]:
     return [request.flight for request in requests if request.flight is not None]
 
 
@@ -316,18 +374,3 @@ def _refuse(requests: list[Request], error: Exception) -> None:
     for request in requests:
         if request.future.set_running_or_notify_cancel():
             request.future.set_exception(error)
-
-
-def _release_memory(error: Exception | None = None) -> None:
-    """Give back what nothing uses any more; the tensors of a call that failed hang on its traceback."""
-    if error:
-        error.__traceback__ = None
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
-def _too_large(sample: Sample, error: Exception) -> OutOfMemory:
-    return OutOfMemory(
-        f"An image of {sample.width}x{sample.height} does not fit in the device's memory even alone: {error}"
-    )

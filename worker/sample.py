@@ -68,7 +68,11 @@ class Picture:
     seconds: float
     """From its first latents to its pixels, neighbours' work included."""
     rows: int
-    """Rows of the largest UNet call it was part of: the batch shape."""
+    """Rows of the largest UNet call it was part of, padding counted: with `images` the batch shape."""
+    images: int
+    """Images of the VAE call that decoded it, padding counted."""
+    exact: bool
+    """Whether its bits are known not to depend on what shared its calls."""
     device: str
     dtype: str
     checkpoint_hash: str

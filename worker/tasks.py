@@ -18,8 +18,16 @@ from db.ledger import Claim, Ledger
 from db.models import JobState
 from worker.disk import wait_for_space
 from worker.engine import Engine
-from worker.errors import CheckpointRefused, EngineClosed, JobRefused, JobReturned, NonFiniteImage, OutOfMemory
-from worker.images import image_name, image_path, save_image
+from worker.errors import (
+    CheckpointRefused,
+    DeviceLost,
+    EngineClosed,
+    JobRefused,
+    JobReturned,
+    NonFiniteImage,
+    OutOfMemory,
+)
+from worker.images import image_name, image_path, is_flat, save_image
 from worker.leases import Leases
 from worker.sample import Picture, Sample
 
@@ -35,7 +43,13 @@ SAMPLED = (
 )  # fmt: skip
 
 #: The ledger's word for a failure, by its class.
-CAUSES = {OutOfMemory: "memory", NonFiniteImage: "nan", CheckpointRefused: "checkpoint", JobRefused: "invalid"}
+CAUSES = {
+    OutOfMemory: "memory",
+    NonFiniteImage: "nan",
+    DeviceLost: "poison",
+    CheckpointRefused: "checkpoint",
+    JobRefused: "invalid",
+}
 
 
 @dataclass(kw_only=True)
@@ -52,23 +66,27 @@ class ChunkRunner:
     send: Callable[[Sequence[int]], None]
     stopping: threading.Event = field(default_factory=threading.Event)
 
-    def render_chunk(self, ids: Sequence[int]) -> None:
-        """Make the images of those jobs that are still to be made; every job started here is ended or put back."""
+    def render_chunk(self, ids: Sequence[int], on_submitted: Callable[[], object] = lambda: None) -> None:
+        """Make the images of those jobs that are still to be made; every job started here is ended or put back.
+
+        on_submitted: called when the engine has all of their samples.
+        """
         root = self.settings.images_root
         if not wait_for_space(root, self.settings.disk_watermark_mb, self.stopping):
             return self.send(ids)
         claims = self.ledger.start_jobs(ids, self.name, self.settings.lease_seconds)
         self.leases.add(claims)
         try:
-            self._generate({claim.job_id: claim for claim in claims})
+            self._generate({claim.job_id: claim for claim in claims}, on_submitted)
         finally:
             # Whatever went wrong, a job nobody works on must not keep its lease: it would never be rescued.
             for claim in claims:
                 self.leases.drop(claim)
 
-    def _generate(self, claims: dict[int, Claim]) -> None:
+    def _generate(self, claims: dict[int, Claim], on_submitted: Callable[[], object]) -> None:
         jobs = queries.jobs_to_make(self.ledger.engine, list(claims))
         futures = {self._submit(job): job for job in jobs}
+        on_submitted()
         again = []
         for future in as_completed(list(futures)):
             # Popped: a picture is forgotten as soon as it is saved.
@@ -80,7 +98,8 @@ class ChunkRunner:
 
     def _submit(self, job: Row[Any]) -> "Future[Picture]":
         try:
-            return self.engine.submit(_sample(job), job.priority)
+            # One that has failed before may fail its neighbours too.
+            return self.engine.submit(_sample(job), job.priority, alone=job.attempts > 1)
         except EngineClosed as error:
             refused: Future[Picture] = Future()
             refused.set_exception(error)
@@ -103,6 +122,8 @@ class ChunkRunner:
         name = image_name(job.id, job.seed, job.image_format)
         path = image_path(self.settings.images_root, job.folder, name)
         facts = provenance(picture, self.name)
+        if flag := facts["flagged"]:
+            log.warning("Job %d made a %s picture; `promptmill history --flagged` lists all such.", job.id, flag)
         saved = save_image(picture.pixels, path, metadata={**parameters(job), **facts, "job": job.id})
         height, width = picture.pixels.shape[:2]
         where = path.relative_to(self.settings.images_root.resolve()).as_posix()
@@ -117,10 +138,19 @@ class ChunkRunner:
             log.error("Job %d failed: %s", job.id, error)
             self.ledger.fail_job(claim, cause_of(error), str(error))
             return False
+        if isinstance(error, DeviceLost):
+            return self._end_alone(job, claim, error)
         log.error("Job %d met an unexpected error.", job.id, exc_info=error)
         message = "".join(traceback.format_exception(error))
         state = self.ledger.retry_job(claim, cause_of(error), message, self.settings.max_attempts)
         return state is JobState.QUEUED
+
+    def _end_alone(self, job: Row[Any], claim: Claim, error: DeviceLost) -> bool:
+        """Put back a job that was on a lost device, which it may have killed: sent in a message of its own."""
+        state = self.ledger.retry_job(claim, cause_of(error), str(error), self.settings.max_attempts)
+        if state is JobState.QUEUED:
+            self.send([job.id])
+        return False
 
 
 def cause_of(error: BaseException) -> str:
@@ -141,6 +171,9 @@ def provenance(picture: Picture, worker: str) -> dict[str, Any]:
         "device": picture.device,
         "dtype": picture.dtype,
         "batch_rows": picture.rows,
+        "vae_batch": picture.images,
+        "exact": picture.exact,
+        "flagged": "flat" if is_flat(picture.pixels) else None,
         "checkpoint_hash": picture.checkpoint_hash,
         "versions": VERSIONS,
     }
