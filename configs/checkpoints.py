@@ -87,9 +87,9 @@ def way_of(model: str) -> Way | None:
 def geometry(model: str) -> Geometry:
     """The sizes of a checkpoint's images. Where nothing here tells them, what Stable Diffusion 1.x has."""
     folder = _folder(model)
+    if _is_sdxl_file(folder):
+        return SDXL
     try:
-        if not folder.is_dir():
-            return SDXL if _is_sdxl_file(folder) else UNKNOWN
         vae = _read_if_there(folder / "vae" / "config.json") or _read(folder / "movq" / "config.json")
         if (folder / "unet" / "config.json").is_file():
             return _sizes(_read(folder / "unet" / "config.json")["sample_size"], _factor(vae))
@@ -128,10 +128,10 @@ def _factor(vae: Mapping[str, Any]) -> int:
 def _folder(model: str) -> Path:
     """The folder or file of a model; of a hub id, the one in the hub's cache."""
     path = Path(checkpoint_path(model))
-    if path.exists() or path.is_absolute():
-        return path
     cache = _hub_cache() / f"models--{model.replace('/', '--')}"
     try:
+        if path.exists() or path.is_absolute():
+            return path
         return cache / "snapshots" / (cache / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return path
@@ -145,11 +145,13 @@ def _hub_cache() -> Path:
 
 def _is_sdxl_file(path: Path) -> bool:
     """Whether the header of a safetensors file names SDXL's second text encoder. The format: `worker/weights.py`."""
+    if path.suffix.lower() != ".safetensors":
+        return False
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             return b'"conditioner.embedders.1.' in file.read(min(length, HEADER_LIMIT))
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

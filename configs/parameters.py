@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from configs.checkpoints import DEMO, geometry
+from configs.checkpoints import DEMO, Way, geometry, way_of
 from configs.errors import InvalidParameter
-from configs.samplers import resolve
+from configs.samplers import OWN, resolve
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 8000
@@ -186,6 +186,8 @@ def conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong with a row's parameters, all read, together: the parameter to change, and why."""
     steps, strength, seed, images = row["steps"], row["strength"], row["seed"], row["num_images"]
     low, high = resolve(row["sampler"]).steps
+    if row["sampler"] != OWN.name and way_of(row["model"]) is Way.PLAIN:
+        yield "sampler", f"{row['sampler']} is not {OWN.name}, the only sampler that the checkpoint takes"
     if not low <= steps <= high:
         yield "steps", f"{steps} is not a whole number from {low} to {high}, which sampler {row['sampler']} takes"
     factor = geometry(row["model"]).factor

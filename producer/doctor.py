@@ -10,14 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from configs.checkpoints import checkpoint_path
+from configs.checkpoints import Way, checkpoint_path, way_of
 from configs.errors import ConfigError
 from configs.settings import Settings
 from db.errors import LedgerError
 from producer.child import PYTHON
 from producer.errors import ProducerError
 
-#: Files of a diffusers folder that must be there.
+#: Files of a diffusers folder that must be there; where its own pipeline renders it, the first.
 CHECKPOINT_FILES = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json")
 #: What to do after an error, where its message does not say it.
 REMEDIES = {"queue": "start Redis, or correct or unset PROMPTMILL_BROKER_URL"}
@@ -96,7 +96,8 @@ def check_checkpoint(settings: Settings) -> Finding:
     path = Path(checkpoint_path(model))
     remedy = "correct `model` in promptmill.toml, or reinstall Promptmill if it is `demo`"
     if path.is_dir():
-        missing = [name for name in CHECKPOINT_FILES if not (path / name).is_file()]
+        files = CHECKPOINT_FILES[:1] if way_of(model) is Way.PLAIN else CHECKPOINT_FILES
+        missing = [name for name in files if not (path / name).is_file()]
         told = f"{model}: {path}" + (f" lacks {', '.join(missing)}" if missing else "")
         return Finding("checkpoint", not missing, told, remedy)
     if path.is_file() or path.is_absolute():

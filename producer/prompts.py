@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from msgspec import Struct, json
 
-from configs.checkpoints import native_size
+from configs.checkpoints import Way, native_size, way_of
 from configs.errors import ConfigError, InvalidParameter
 from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter
+from configs.samplers import OWN
 from producer.errors import InvalidPromptFile
 from producer.problems import Report
 from producer.records import Cells, read_records
@@ -45,6 +46,7 @@ class PromptFile:
 
     def __init__(self, path: Path | Literal["-"], *, defaults: Mapping[str, object]) -> None:
         self._defaults = _read_defaults(defaults)
+        self._sampler = self._defaults.pop("sampler", None)
         self._source = Source(path)
         self.name = self._source.name
         self.sha256 = self._source.sha256
@@ -90,7 +92,7 @@ class PromptFile:
             known = report.total
             values, tags = self._read_cells(line, cells, report)
             if report.total == known:
-                _add_size(values)
+                self._add_own(values)
                 for name, message in conflicts(values):
                     report.add(line, name, message)
             if report.total == known:
@@ -113,6 +115,16 @@ class PromptFile:
             report.add(line, "prompt", f"is empty; {PARAMETERS['prompt'].allowed} is needed")
         return values, tags
 
+    def _add_own(self, values: Values) -> None:
+        """Give a row the size of its checkpoint where it has none, and a sampler where the checkpoint takes any."""
+        if "size" in values:
+            values["width"], values["height"] = values.pop("size")
+        width, height = native_size(values["model"])
+        values.setdefault("width", width)
+        values.setdefault("height", height)
+        own = way_of(values["model"]) is Way.PLAIN
+        values.setdefault("sampler", OWN.name if own else self._sampler)
+
 
 def _read_defaults(defaults: Mapping[str, object]) -> Values:
     given = {name: _read_default(name, value) for name, value in defaults.items() if value is not None}
@@ -127,15 +139,6 @@ def _read_default(name: str, value: object) -> Any:
         return read_parameter(name, value)
     except ConfigError as error:
         raise InvalidParameter(f"{name}: {error}") from error
-
-
-def _add_size(values: Values) -> None:
-    if "size" in values:
-        values["width"], values["height"] = values.pop("size")
-    if "width" not in values or "height" not in values:
-        width, height = native_size(values["model"])
-        values.setdefault("width", width)
-        values.setdefault("height", height)
 
 
 def _refuse(report: Report) -> None:

@@ -50,7 +50,7 @@ def test_an_unknown_name_is_answered_with_close_ones() -> None:
 
 
 def test_a_name_like_none_is_answered_with_all() -> None:
-    with pytest.raises(UnknownSampler, match=r"known are DDIM, PLMS, .*, TCD$"):
+    with pytest.raises(UnknownSampler, match=r"known are DDIM, PLMS, .*, TCD, Own$"):
         resolve("12345")
 
 
