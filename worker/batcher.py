@@ -175,7 +175,7 @@ class Batcher(Generic[Item]):
 
     def is_hungry(self) -> bool:
         """Whether more samples would help: those that wait for the open checkpoint fill no other call."""
-        return not any(sum(place.item.rows for place in bucket.waiting) >= bucket.limit for bucket in self._open())
+        return not any(self.waiting_rows(bucket.shape) >= bucket.limit for bucket in self._open())
 
     def limit(self, shape: Shape) -> int:
         """The most rows of a call of that shape."""

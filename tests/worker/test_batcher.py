@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -340,6 +341,7 @@ def pairs(models: list[str]) -> Iterator[tuple[str, str | None]]:
 
 
 CHUNK = 16
+STEP_SECONDS = 0.04
 
 
 def night(rng: random.Random, chunks: int, shapes: dict[Shape, int]) -> list[list[Item]]:
@@ -354,24 +356,49 @@ def night(rng: random.Random, chunks: int, shapes: dict[Shape, int]) -> list[lis
     ]
 
 
-def rows_used(chunks: list[list[Item]], max_rows: int, at_once: int) -> float:
-    """The share of all calls' rows that held a sample, until the last chunk has been taken.
+@dataclass
+class Night:
+    """A queue of chunks rendered as a worker does: it takes the next when the batcher is hungry, one at a time."""
 
-    `at_once` chunks are in work; when one is done, the next comes two steps later, as its images are saved first.
-    """
-    steps, left, used, calls = Queue(max_rows), list(chunks), 0, 0
-    working: list[list[Item]] = []
-    while left:
-        while left and len(working) < at_once:
-            working.append(left.pop(0))
-            steps.add(*working[-1])
-        done = [chunk for chunk in working if not any(item.left for item in chunk)]
-        used += sum(item.rows for item in steps.step())
-        calls += 1
-        working = [chunk for chunk in working if chunk not in done]
-        steps.clock.now += 0.1
-    return used / (calls * max_rows)
+    chunks: list[list[Item]]
+    max_rows: int
+    at_once: int
+    """Most chunks in work."""
+    most: int = 0
+    """Chunks that were in work."""
+
+    def rows_used(self) -> float:
+        """The share of all calls' rows that held a sample, until the last chunk was taken."""
+        steps, used, calls = Queue(self.max_rows), 0, 0
+        left, coming, working = list(self.chunks), list[Item](), list[list[Item]]()
+        while left:
+            # What was taken before the last call has come while it ran.
+            steps.add(*coming, at=calls * STEP_SECONDS)
+            working, coming = [*working, *filter(None, [coming])], []
+            if steps.batcher.is_hungry() and len(working) < self.at_once:
+                coming = left.pop(0)
+            used += sum(item.rows for item in steps.step())
+            calls += 1
+            working = [chunk for chunk in working if any(item.left for item in chunk)]
+            self.most = max(self.most, len(working))
+        return used / (calls * self.max_rows)
 
 
 def test_rows_are_used_until_the_tail() -> None:
-    assert rows_used(night(random.Random(0), 60, {SMALL: 1}), max_rows=16, at_once=3) >= 0.95
+    assert Night(night(random.Random(0), 60, {SMALL: 1}), max_rows=16, at_once=16).rows_used() >= 0.98
+
+
+@pytest.mark.parametrize("max_rows", [16, 32, 64])
+def test_no_more_chunks_are_taken_than_fill_the_rows(max_rows: int) -> None:
+    one = Night(night(random.Random(0), 60, {SMALL: 1}), max_rows=max_rows, at_once=16)
+    assert one.rows_used() >= 0.95
+    assert one.most <= 2 + max_rows / 8
+
+
+def test_rows_are_used_although_most_sizes_are_rare() -> None:
+    sizes = {SMALL: 80, LARGE: 8, Shape("a", 64, 96): 8, Shape("a", 80, 80): 4}
+    assert Night(night(random.Random(0), 60, sizes), max_rows=16, at_once=16).rows_used() >= 0.95
+
+
+def test_rows_are_used_although_checkpoints_take_turns_in_the_queue() -> None:
+    assert Night(night(random.Random(0), 60, {SMALL: 1, OTHER: 1}), max_rows=16, at_once=16).rows_used() >= 0.95
