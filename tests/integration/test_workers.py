@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,23 @@ from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 pytestmark = pytest.mark.slow
 
 JOBS = 48
-Start = Callable[[str], "subprocess.Popen[bytes]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+#: A worker that loses its device when it renders the job with seed 5.
+LOSING = """
+import torch
+from worker.__main__ import main
+from worker.renderer import Renderer
+
+step = Renderer.step
+
+def lose(self, flights):
+    if any(flight.sample.seed == 5 for flight in flights):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+    step(self, flights)
+
+Renderer.step = lose
+main()
+"""
 
 
 @pytest.fixture
@@ -32,9 +48,9 @@ def start_worker(home: Path, broker: str) -> Iterator[Start]:
     with ExitStack() as stack:
         log = stack.enter_context((home.parent / "workers.log").open("wb"))
 
-        def start(name: str) -> "subprocess.Popen[bytes]":
+        def start(name: str, program: Sequence[str] = ("-m", "worker")) -> "subprocess.Popen[bytes]":
             env = {**os.environ, "PROMPTMILL_BROKER_URL": broker, "PROMPTMILL_LEASE_SECONDS": "3"}
-            argv = [sys.executable, "-m", "worker", "--name", name]
+            argv = [sys.executable, *program, "--name", name]
             process = stack.enter_context(subprocess.Popen(argv, env=env, stderr=log))
             stack.callback(process.kill)
             return process
@@ -135,3 +151,26 @@ def test_a_flushed_queue_loses_no_job(submitted: Ledger, start_worker: Start, br
         connection.default_channel.client.flushall()
     wait_until(lambda: succeeded(submitted) == JOBS)
     check_exactly_once(submitted, home / "images")
+
+
+def unfinished(ledger: Ledger) -> int:
+    counts = queries.counts(ledger.engine, 1)
+    return counts[JobState.QUEUED] + counts[JobState.RUNNING]
+
+
+def supervise(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> int | None:
+    """Wait until a worker ends or has nothing left to do; its exit code, or None."""
+    wait_until(lambda: worker.poll() is not None or not unfinished(ledger))
+    return worker.poll()
+
+
+def test_a_job_that_loses_the_device_is_failed_and_takes_no_other_with_it(
+    submitted: Ledger, start_worker: Start, home: Path
+) -> None:
+    codes = []
+    while unfinished(submitted):
+        codes.append(supervise(start_worker("w@here", ("-c", LOSING)), submitted))
+    assert codes[:2] == [1, 1]
+    (poison,) = queries.history(submitted.engine, queries.JobFilter(state=JobState.FAILED), limit=JOBS)
+    assert (poison.seed, poison.cause, poison.attempts) == (5, "poison", 3)
+    assert len(list((home / "images").rglob("*.png"))) == succeeded(submitted) == JOBS - 1

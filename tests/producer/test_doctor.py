@@ -13,11 +13,16 @@ Call = Callable[..., Result]
 
 
 @pytest.mark.slow
-def test_torch_and_the_device_are_looked_at_by_another_process(home: Path) -> None:  # noqa: ARG001 - settings
+def test_torch_and_the_device_are_looked_at_by_another_process(
+    home: Path,  # noqa: ARG001 - settings
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PROMPTMILL_EXACT", "1")
     findings = {finding.name: finding for finding in doctor.check_device()}
     assert findings["torch"].ok
     assert findings["device"].ok
     assert "matrix product is right" in findings["device"].detail
+    assert "canaries of 128x128 come out the same" in findings["exact"].detail
 
 
 def test_a_sound_ledger_and_an_embedded_queue_are_fine(home: Path) -> None:  # noqa: ARG001 - settings
