@@ -59,6 +59,9 @@ class Tuner:
         self._most, self._clock = most, clock
         self._seconds: list[float] = []
         self._measured = False
+        """Whether the present rows have been timed, and more may be tried."""
+        self._doubted = False
+        """Whether the present rows are timed once more, since twice as many were no faster."""
         self.rows = self._begin(first)
         self.settled = findings.settled is not None or first >= most
         """Whether `rows` stays, but for running out of memory."""
@@ -104,24 +107,38 @@ class Tuner:
         return min(rows, self._most)
 
     def _conclude(self, used: int) -> None:
-        """used: bytes before the last call."""
-        peak = self._memory.peak()
-        speed = Speed(round(1 / min(self._seconds[1:]), 4), peak)
+        """Decide how to go on, after enough calls. used: bytes before the last one."""
+        speed = Speed(round(1 / min(self._seconds[1:]), 4), self._memory.peak())
         self._seconds.clear()
-        self._measured = True
         self._learn(speeds={self.rows: speed})
-        half = self._findings.speeds.get(self.rows // 2)
-        if half and speed.rows_per_second < half.rows_per_second * GAIN:
-            self._settle(self.rows // 2)
-        elif not self._fits(2 * self.rows, used + 2 * (peak - used)):
+        if self._doubted:
+            self._doubted = False
+            if not self._pays(2 * self.rows):
+                self._settle(self.rows)
+                return
+            self.rows *= 2
+        elif self.rows // 2 in self._findings.speeds and not self._pays(self.rows):
+            # Half was faster, or had the better moment: what else the machine did may have changed since.
+            self._doubted = True
+            self.rows //= 2
+            return
+        self._measured = True
+        if not self._fits(2 * self.rows, used):
             self._settle(self.rows)
         elif 2 * self.rows > self._most:
             # Not for good: the next worker may be allowed more.
             self.settled = True
 
-    def _fits(self, rows: int, peak: int) -> bool:
-        share = self._memory.share()
-        return (share is None or peak <= FILL * share) and rows < (self._findings.too_many or rows + 1)
+    def _pays(self, rows: int) -> bool:
+        """Whether so many rows are faster than half of them."""
+        speeds = self._findings.speeds
+        return speeds[rows].rows_per_second >= GAIN * speeds[rows // 2].rows_per_second
+
+    def _fits(self, rows: int, used: int) -> bool:
+        """Whether so many rows can be expected to fit, by what half of them took beside the bytes used."""
+        share, half = self._memory.share(), self._findings.speeds[rows // 2].peak
+        roomy = share is None or used + 2 * (half - used) <= FILL * share
+        return roomy and rows < (self._findings.too_many or rows + 1)
 
     def _double(self) -> None:
         self.rows *= 2

@@ -77,6 +77,16 @@ def test_the_settled_count_is_taken_at_once() -> None:
     assert (tuner.rows, tuner.settled) == (16, True)
 
 
+def test_a_slow_moment_is_looked_at_twice() -> None:
+    trial = Trial({4: 5.0, 8: 20.0, 16: 15.0, 32: 15.0})
+    tuner = trial.tuner()
+    while tuner.rows < 16:
+        trial.call(tuner)
+    trial.speed[8] = 10.0
+    assert trial.settle(tuner) == [8, 16, 32]
+    assert tuner.rows == 16
+
+
 def test_it_does_not_double_while_too_few_wait() -> None:
     trial = Trial({4: 10.0, 8: 15.0})
     tuner = trial.tuner()
