@@ -6,12 +6,15 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from worker.checkpoints import Checkpoint
+from tests.worker.conftest import CPU
+from tests.worker.pipelines import save_sdxl
+from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.exact import CallShape, ExactLayout, find_fault, make_deterministic
 from worker.layout import Layout
 from worker.renderer import Renderer
@@ -69,6 +72,12 @@ def test_the_bits_of_an_image_do_not_depend_on_its_company(
         for sample, picture in zip(samples, render(samples), strict=True):
             assert (picture.exact, picture.rows, picture.images) == (True, ROWS, 4)
             assert expected.get(sample) in (None, picture.pixels.tobytes())
+
+
+def test_sdxl_is_exact_too(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(str(save_sdxl(tmp_path / "tiny")), **CPU)
+    assert isinstance(checkpoint, Checkpoint)
+    assert open_renderer(checkpoint)._layout(32, 32) == Layout(ROWS, 4, exact=True)
 
 
 def test_without_exact_mode_calls_are_as_small_as_they_can_be(open_engine: Any, make_sample: Any) -> None:

@@ -1,22 +1,23 @@
 """Images whose numbers go out of range in half precision: made again in float32, once."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from tests.worker.conftest import CPU
+from tests.worker.pipelines import save_sdxl
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import NonFiniteImage
 from worker.float32 import in_float32
 
-FAILING = 13
 
-
-@pytest.fixture(scope="module")
-def half(checkpoint_folder: Any) -> Checkpoint:
-    return open_checkpoint(str(checkpoint_folder), **{**CPU, "dtype": "bfloat16"})
+@pytest.fixture(scope="module", params=["sd", "sdxl"])
+def half(request: pytest.FixtureRequest, checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = checkpoint_folder if request.param == "sd" else save_sdxl(tmp_path_factory.mktemp("sdxl") / "tiny")
+    return open_checkpoint(str(folder), **{**CPU, "dtype": "bfloat16"})
 
 
 def overflow(module: Any, inputs: Any, output: Any) -> Any:  # noqa: ARG001 - what a hook is called with
