@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import CLIPTokenizer
 
 from configs.checkpoints import checkpoint_path, native_size
 from worker.checkpoints import open_checkpoint
 from worker.demo.grammar import Scene, split, training_caption, words
 from worker.demo.pictures import draw
 from worker.demo.verdict import colours_of, nearest_colours, shape_of, shows
+from worker.demo.vocabulary import build_tokenizer
 from worker.engine import Engine
 from worker.renderer import Renderer
 from worker.sample import Pixels, Sample
@@ -129,6 +131,12 @@ def test_a_training_picture_repeats_with_its_seed() -> None:
 def test_every_word_of_the_grammar_is_one_token() -> None:
     vocabulary = json.loads((FOLDER / "tokenizer" / "tokenizer.json").read_text())["model"]["vocab"]
     assert {word + "</w>" for word in words()} <= set(vocabulary)
+
+
+def test_a_tokenizer_built_anew_has_the_same_words(tmp_path: Path) -> None:
+    built = build_tokenizer(tmp_path).get_vocab()
+    shipped = CLIPTokenizer.from_pretrained(FOLDER / "tokenizer", local_files_only=True).get_vocab()
+    assert set(built) == set(shipped)
 
 
 def test_training_captions_mostly_name_the_whole_scene() -> None:

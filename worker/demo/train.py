@@ -11,7 +11,6 @@ where noise prediction gives almost no gradient and a leaking mean colour contra
 
 import math
 import random
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +24,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from configs.checkpoints import checkpoint_path
 from worker.demo.grammar import Scene, split, training_caption
 from worker.demo.pictures import SIDE, draw
-from worker.demo.vocabulary import MAX_TOKENS, build_tokenizer
 
 VAE_BATCH, VAE_RATE = 16, 2e-3
 UNET_BATCH = 64
@@ -91,7 +90,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         intermediate_size=2 * TEXT_WIDTH,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=MAX_TOKENS,
+        max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -223,8 +222,7 @@ def follow(average: list[Tensor], parameters: list[nn.Parameter], decay: float) 
 
 
 def assemble(vae: AutoencoderKL) -> StableDiffusionPipeline:
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = build_tokenizer(Path(folder))
+    tokenizer = CLIPTokenizer.from_pretrained(Path(checkpoint_path("demo")) / "tokenizer", local_files_only=True)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=build_text_encoder(tokenizer),

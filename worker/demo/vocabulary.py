@@ -1,8 +1,14 @@
-"""Builds the demo checkpoint's tokenizer: byte-level BPE, as CLIP's, in which each word of the grammar is one token."""
+"""Builds the demo checkpoint's tokenizer: byte-level BPE, as CLIP's, in which each word of the grammar is one token.
+
+``python -m worker.demo.vocabulary OUT`` writes it. The library orders pairs that are equally frequent by chance, so the
+training takes the one that ships, which was built so: another one would give other weights.
+"""
 
 import json
+import tempfile
 from pathlib import Path
 
+import click
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
@@ -35,3 +41,16 @@ def _merges(texts: list[str]) -> list[tuple[str, str]]:
     trainer = trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=WORD_END, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+def main(out: Path) -> None:
+    """Build the tokenizer and write it to OUT."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_tokenizer(Path(folder)).save_pretrained(out)
+    click.echo(f"Wrote {out}.")
+
+
+if __name__ == "__main__":
+    main()
