@@ -64,11 +64,12 @@ def make_rooms(checkpoint: Checkpoint, folder: Path, **options: Any) -> Rooms:
 
 
 def test_rows_that_do_not_fit_are_halved_and_make_the_same_images(
-    own: Checkpoint, checkpoint: Checkpoint, make_sample: Any
+    own: Checkpoint, checkpoint: Checkpoint, make_sample: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     samples = [make_sample(seed=seed) for seed in range(9)]
     fill(own, own.unet, lambda _, latents: len(latents) > 5)
     assert np.array_equal(render(own, samples), render(checkpoint, samples, rows=4))
+    assert "Out of memory: going on with at most 4 rows a UNet call." in caplog.text
 
 
 def test_out_of_memory_in_the_middle_goes_on_with_the_same_latents(
@@ -113,11 +114,14 @@ def test_what_fits_in_no_way_fails_with_advice_and_the_engine_goes_on(
     assert render(own, [make_sample(scale=1.0)])[0].shape == (32, 32, 3)
 
 
-def test_the_vae_decodes_fewer_at_a_time(own: Checkpoint, make_sample: Any, tmp_path: Path) -> None:
+def test_the_vae_decodes_fewer_at_a_time(
+    own: Checkpoint, make_sample: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     samples = [make_sample(seed=seed) for seed in range(5)]
     expected = render(own, samples)
     called = fill(own, own.vae.decoder, lambda _, latents: len(latents) > 1)
     assert are_close(render(own, samples, make_rooms(own, tmp_path)), expected)
+    assert "Out of memory: the VAE now decodes at most 2 images at a time." in caplog.text
     assert (sorted(set(called)), make_rooms(own, tmp_path).of(32, 32).vae_batch) == ([1, 2, 4], 1)
 
 
@@ -217,11 +221,12 @@ def test_an_offloaded_checkpoint_makes_the_same_image(
 
 
 class Shared(DeviceMemory):
-    """A card that others use too."""
+    """A card that others use too, of which this process may have 6 GiB."""
 
     def __init__(self, left: int) -> None:
         super().__init__(torch.device("cpu"))
         self.left = left
+        self.limit, self.capped = 6 * 2**30, True
 
     def share(self) -> int:
         return self.left
@@ -235,6 +240,14 @@ def test_what_was_found_while_others_had_the_card_is_forgotten_when_there_is_roo
     profile.learn(setup, settled=2, too_many=4, vae_batch=1, share=50)
     rooms = [Room(checkpoint, setup, profile, Shared(left), most=16, tuned=False) for left in (54, 100, 54)]
     assert [(room.rows, room.vae_batch) for room in rooms] == [(2, 1), (16, 4), (16, 4)]
+
+
+def test_the_advice_names_the_cap(own: Checkpoint) -> None:
+    setup = Setup(device="card", memory=100, checkpoint="abc", dtype="float32", width=32, height=32, torch="2")
+    room = Room(own, setup, Profile(), Shared(50), most=2, tuned=False)
+    own.footprint.reach(Placement.STREAMED)
+    with pytest.raises(OutOfMemory, match="the 6.0 GiB of card that this worker may take, .*, or raise --vram."):
+        room.shrink(2, 2, torch.OutOfMemoryError("CUDA out of memory."))
 
 
 def test_a_worker_finds_its_rows_in_passing_and_the_next_one_begins_with_them(
