@@ -246,7 +246,7 @@ def test_the_advice_names_the_cap(own: Checkpoint) -> None:
     setup = Setup(device="card", memory=100, checkpoint="abc", dtype="float32", width=32, height=32, torch="2")
     room = Room(own, setup, Profile(), Shared(50), most=2, tuned=False)
     own.footprint.reach(Placement.STREAMED)
-    with pytest.raises(OutOfMemory, match="the 6.0 GiB of card that this worker may take, .*, or raise --vram."):
+    with pytest.raises(OutOfMemory, match=r"the 6.0 GiB of card that this worker may take, .*, or raise --vram\."):
         room.shrink(2, 2, torch.OutOfMemoryError("CUDA out of memory."))
 
 
