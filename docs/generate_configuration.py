@@ -39,8 +39,8 @@ flags of the command, the cell of the row ([prompt-files.md](prompt-files.md)).
 """
 
 AFTER_JOB = """\
-`width` and `height` have no default: they are the size the checkpoint was trained on, read from the JSON files of its
-diffusers folder. For a single file or a hub id, where that is not known, they are 512.
+`width` and `height` have no default: they are the size the checkpoint was trained on
+([checkpoints.md](checkpoints.md)). `sampler` is for checkpoints that take one; the others run their own.
 
 ## Presets
 

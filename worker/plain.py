@@ -7,6 +7,7 @@ what it takes in the signature of its call.
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import diffusers
 import torch
 
 from configs.checkpoints import geometry
-from worker.errors import CheckpointBroken, CheckpointUnsupported, refusing
+from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported, refusing
 from worker.folder import Folder, model_classes
 from worker.footprint import Footprint, Placement
 from worker.opened import OpenedCheckpoint
@@ -25,6 +26,8 @@ FOREIGN = frozenset(
     {"num_frames", "frames", "video", "video_length", "mask_image", "control_image", "controlnet_conditioning_scale"}
 )
 """Arguments of pipelines that make something else, or of something else."""
+SENTENCEPIECE = ("sentencepiece", "google", "google.protobuf")
+"""Modules that read SentencePiece models."""
 
 
 class PipelineFootprint(Footprint):
@@ -60,6 +63,7 @@ def open_plain(
 ) -> PlainCheckpoint:
     """The pipeline of a diffusers folder with that `model_index.json`, in main memory. Raises CheckpointRefused."""
     pipeline_class = _find_pipeline(path, index)
+    _check_tokenizers(path)
     folder = Folder(path, model_classes(path, index))
     models = folder.load(dtype)
     with refusing(CheckpointBroken, f"{path} cannot be opened as a {pipeline_class.__name__}"):
@@ -92,6 +96,16 @@ def _find_pipeline(folder: Path, index: Mapping[str, Any]) -> Any:
     if getattr(pipeline_class, "_load_connected_pipes", False) and (folder / "README.md").is_file():
         raise CheckpointUnsupported(f"{folder} is a {kind} that would fetch parts of others; save it as a whole.")
     return pipeline_class
+
+
+def _check_tokenizers(folder: Path) -> None:
+    """Some are SentencePiece models alone, which transformers reads with two packages. Raises CheckpointMissing."""
+    for path in folder.glob("*/*.model"):
+        if not (path.with_name("tokenizer.json").is_file() or all(map(find_spec, SENTENCEPIECE))):
+            raise CheckpointMissing(
+                f"The {path.parent.name} of {folder} needs the packages sentencepiece and protobuf; "
+                "install them with pip install 'promptmill[pipelines]'."
+            )
 
 
 def makes_images_of_text(pipeline_class: type) -> bool:

@@ -1,5 +1,6 @@
 """Pipelines of other kinds through the engine, against plain calls of them."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,21 @@ from configs.settings import Settings
 from tests.worker.pipelines import save_flux, save_sd3
 from worker.app import open_engine as open_workers_engine
 from worker.checkpoints import open_checkpoint
-from worker.errors import InitImageRefused, JobRefused, NonFiniteImage, PromptRefused, SamplerRefused, SizeRefused
+from worker.errors import (
+    CheckpointBroken,
+    CheckpointMissing,
+    CheckpointUnsupported,
+    InitImageRefused,
+    JobRefused,
+    NonFiniteImage,
+    PromptRefused,
+    SamplerRefused,
+    SizeRefused,
+)
 from worker.plain import PlainCheckpoint, makes_images_of_text
 from worker.plain_renderer import PlainRenderer
 from worker.sample import Pixels, Sample
 
-# Some of transformers' classes warn where torchvision is not installed.
 KINDS = {"sd3": save_sd3, "flux": save_flux}
 
 
@@ -219,3 +229,32 @@ def test_a_worker_opens_what_the_checkpoint_needs(folder: Path, tmp_path: Path, 
 )
 def test_a_pipeline_that_makes_images_of_text_is_known_by_its_call(kind: str, expected: bool) -> None:
     assert makes_images_of_text(getattr(diffusers, kind)) is expected
+
+
+def test_a_tokenizer_that_needs_more_packages_says_so(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Path(shutil.copytree(folders["flux"], tmp_path / "copied"))
+    (copied / "tokenizer_2" / "tokenizer.json").rename(copied / "tokenizer_2" / "spiece.model")
+    monkeypatch.setattr("worker.plain.find_spec", lambda _: None)
+    with pytest.raises(CheckpointMissing, match=r"tokenizer_2 of .* needs the packages sentencepiece and protobuf"):
+        open_plain(copied)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (lambda weights: weights.rename(weights.with_suffix(".bin")), CheckpointUnsupported, "run code"),
+        (lambda weights: weights.write_bytes(weights.read_bytes()[:-9]), CheckpointBroken, "download it again"),
+        (lambda weights: weights.with_name("config.json").unlink(), CheckpointBroken, "text_encoder_2"),
+    ],
+    ids=["pickle", "truncated", "without configuration"],
+)
+def test_every_component_is_checked(
+    folders: dict[str, Path], tmp_path: Path, spoil: Callable[[Path], object], error: type, says: str
+) -> None:
+    copied = Path(shutil.copytree(folders["flux"], tmp_path / "copied"))
+    spoil(copied / "text_encoder_2" / "model.safetensors")
+    with pytest.raises(error, match=says) as caught:
+        open_plain(copied)
+    assert "\n" not in str(caught.value)
