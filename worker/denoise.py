@@ -1,16 +1,18 @@
 """The arithmetic of denoising: pure functions on tensors.
 
 Letters in shapes: N samples, G of them guided, R = G + N rows of a UNet call, C latent channels, h × w the latent
-size, H × W the image size, T tokens of D numbers.
+size, H × W the image size.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from worker.conditions import Conditions, join
 
 
 class Rows(NamedTuple):
@@ -20,8 +22,7 @@ class Rows(NamedTuple):
     """(R, C, h, w)"""
     timesteps: Tensor
     """(R,) float32: UNet2DConditionModel takes one a row."""
-    text: Tensor
-    """(R, T, D)"""
+    conditions: Conditions
 
 
 def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -29,34 +30,36 @@ def draw_noise(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
-def start_from_noise(noise: Tensor, scheduler: Any) -> Tensor:
-    """Latents (1, C, h, w) to denoise into an image, from noise of that shape."""
-    return noise * scheduler.init_noise_sigma  # type: ignore[no-any-return]
-
-
-def start_from_image(clean: Tensor, noise: Tensor, scheduler: Any, timestep: Tensor) -> Tensor:
-    """The latents of an init image (1, C, h, w), noised as far as the first timestep (1,) to be run."""
-    return scheduler.add_noise(clean, noise, timestep)  # type: ignore[no-any-return]
-
-
 def assemble_rows(
     latents: Sequence[Tensor],
     timesteps: Sequence[Tensor],
-    positives: Sequence[Tensor],
-    negatives: Sequence[Tensor | None],
+    positives: Sequence[Conditions],
+    negatives: Sequence[Conditions | None],
 ) -> Rows:
     """Lay N samples out as rows.
 
-    latents: N × (1, C, h, w), scaled for the model; timesteps: N × (); positives: N × (1, T, D);
-    negatives: N × (1, T, D), or None where the sample is unguided.
+    latents: N × (1, C, h, w), scaled for the model; timesteps: N × (); positives: N × one row;
+    negatives: N × one row, or None where the sample is unguided.
     """
     guided = [i for i, negative in enumerate(negatives) if negative is not None]
     order = [*guided, *range(len(latents))]
     return Rows(
         torch.cat([latents[i] for i in order]),
         torch.stack([timesteps[i].float() for i in order]),
-        torch.cat([text for text in (*negatives, *positives) if text is not None]),
+        join([conditions for conditions in (*negatives, *positives) if conditions is not None]),
     )
+
+
+def pad(tensor: Tensor, count: int) -> Tensor:
+    """(N, …) with copies of the first row up to `count` rows; as it is where it has as many."""
+    missing = count - len(tensor)
+    return torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])]) if missing > 0 else tensor
+
+
+def pad_rows(rows: Rows, count: int) -> Rows:
+    """The rows of one UNet call, padded."""
+    parts = {name: pad(part, count) for name, part in rows.conditions._asdict().items() if part is not None}
+    return Rows(pad(rows.latents, count), pad(rows.timesteps, count), Conditions(**parts))
 
 
 def guide(predictions: Tensor, scales: Sequence[float | None]) -> Tensor:
@@ -68,10 +71,19 @@ def guide(predictions: Tensor, scales: Sequence[float | None]) -> Tensor:
     negatives, positives = predictions[: len(guided)], predictions[len(guided) :]
     if not guided:
         return positives
-    weights = torch.tensor([scales[i] for i in guided], dtype=predictions.dtype, device=predictions.device)
+    weights = to_device(torch.tensor([scales[i] for i in guided], dtype=predictions.dtype), predictions.device)
+    places = to_device(torch.tensor(guided), predictions.device)
     result = positives.clone()
-    result[guided] = negatives + weights.view(-1, 1, 1, 1) * (positives[guided] - negatives)
+    result[places] = negatives + weights.view(-1, 1, 1, 1) * (positives[places] - negatives)
     return result
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy from the CPU without waiting for what the device still has to do.
+
+    From memory that is not pinned this is safe: the driver puts it aside before the call returns.
+    """
+    return tensor.to(device, non_blocking=True)
 
 
 def image_to_tensor(image: Image.Image, width: int, height: int) -> Tensor:
@@ -89,3 +101,16 @@ def to_pixels(decoded: Tensor) -> tuple[Tensor, Tensor]:
     finite = decoded.isfinite().flatten(1).all(1)
     scaled = (decoded * 0.5 + 0.5).clamp(0, 1).nan_to_num() * 255
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 1), finite
+
+
+def combine(matrices: Tensor, inputs: Tensor) -> Tensor:
+    """To each of N samples its own matrix: (N, P, K) times (N, K, …) gives (N, P, …).
+
+    Term by term, each number on its own: a matrix product's last bits may depend on how many samples there are, and on
+    a GPU on whether it was told to round.
+    """
+    factors = matrices.view(*matrices.shape, *[1] * (inputs.ndim - 2))
+    result = factors[:, :, 0] * inputs[:, None, 0]
+    for k in range(1, inputs.shape[1]):
+        result.addcmul_(factors[:, :, k], inputs[:, None, k])
+    return result

@@ -1,21 +1,35 @@
 """The tensors behind the engine: samples become flights, flights take steps, and land as pixels."""
 
+import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
 from torch import Tensor
 
-from worker import denoise
+from worker import denoise, trajectories
 from worker.checkpoints import Checkpoint
-from worker.errors import InitImageRefused, SizeRefused
+from worker.conditions import Conditions
+from worker.errors import NonFiniteImage, OutOfMemory, SizeRefused
+from worker.float32 import decoding_in_float32, in_float32
+from worker.init_images import open_init_image
+from worker.latent_space import denormalize, normalize
+from worker.layout import Layout, tight
+from worker.memory import naming_out_of_memory, release_memory
+from worker.progress import Progress
+from worker.room import Rooms, most_rows
 from worker.sample import Pixels, Sample
-from worker.samplers import Schedulers, Trajectory
+from worker.samplers import Samplers, Sampling
 from worker.text import PromptEmbeddings
+from worker.trajectories import Trajectory
 
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-"""Formats of init images. Pillow knows more, some of which start other programs."""
+log = logging.getLogger(__name__)
+
+NOT_FINITE = "The image's numbers became NaN or infinity"
 
 
 @dataclass(slots=True)
@@ -26,12 +40,18 @@ class Flight:
     latents: Tensor
     """(1, C, h, w) float32 on the device, whatever the UNet's own dtype."""
     trajectory: Trajectory
-    positive: Tensor
-    """(1, T, D)"""
-    negative: Tensor | None
-    """(1, T, D), None when unguided"""
+    positive: Conditions
+    """One row, as the next."""
+    negative: Conditions | None
+    """None when unguided."""
     rows: int = 0
-    """Rows of the largest UNet call so far."""
+    """Rows of the largest UNet call so far, padding counted."""
+    images: int = 0
+    """Images of the VAE call, padding counted."""
+    exact: bool = False
+    """Whether all its calls so far had one shape, and an exact layout."""
+    dtype: str = ""
+    """In which it was decoded; float32 where it had to be made again."""
     started: float = field(default_factory=time.monotonic)
     error: Exception | None = None
     """What ended it early."""
@@ -41,63 +61,160 @@ class Flight:
         """Whether no step is left."""
         return self.trajectory.done
 
+    def note_unet_call(self, rows: int, layout: Layout) -> None:
+        """It was in a call of so many rows."""
+        self.exact = layout.exact and (not self.rows or (self.exact and self.rows == rows))
+        self.rows = max(self.rows, rows)
+
+    def note_vae_call(self, images: int, layout: Layout, dtype: str) -> None:
+        """It was in a call of so many images."""
+        self.exact = self.exact and layout.exact
+        self.images, self.dtype = images, dtype
+
 
 class Renderer:
     """Encode, denoise and decode with one checkpoint. Not thread-safe: the engine's thread owns it."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        progress: Progress | None = None,
+        layout: Callable[[int, int], Layout] = tight,
+        rooms: Rooms | None = None,
+        sampling: Sampling = "tables",
+    ) -> None:
+        """Time is charged to the stages of `progress`. layout: that of images of a width and height in pixels."""
         self.checkpoint = checkpoint
-        self._texts = PromptEmbeddings(checkpoint.tokenizer, checkpoint.text_encoder)
-        self._schedulers = Schedulers(checkpoint.scheduler_config)
+        self.rooms = rooms or Rooms(checkpoint=checkpoint, most=most_rows(checkpoint.device))
+        self._layout = layout
+        self._progress = progress or Progress()
+        self._texts = PromptEmbeddings(checkpoint.text_encoders, zeros_for_empty=checkpoint.zeros_for_empty)
+        self._samplers = Samplers(checkpoint.scheduler_config, sampling)
 
     def start(self, sample: Sample) -> Flight:
         """Put a sample on the device. Raises JobRefused when it cannot be."""
+        return self.rooms.of(sample.width, sample.height).fit(partial(self._start, sample))
+
+    def _start(self, sample: Sample) -> Flight:
         shape = self._latent_shape(sample)
         generator = torch.Generator("cpu").manual_seed(sample.seed)
-        trajectory = self._schedulers.start(sample, generator)
+        trajectory = self._samplers.start(sample, generator)
         latents = self._first_latents(sample, shape, trajectory, generator)
-        return Flight(
-            sample,
-            latents.to(self.checkpoint.device),
-            trajectory,
-            self._texts.encode(sample.prompt),
-            self._texts.encode(sample.negative_prompt) if sample.guided else None,
-        )
+        with self._progress.stage("text"):
+            positive = self._texts.encode(sample.prompt)
+            negative = self._texts.encode_negative(sample.negative_prompt) if sample.guided else None
+        size = sample.width, sample.height
+        positive, negative = positive.of_size(*size), negative and negative.of_size(*size)
+        return Flight(sample, denoise.to_device(latents, self.checkpoint.device), trajectory, positive, negative)
 
     def step(self, flights: list[Flight]) -> None:
         """Take every flight one step further, in one UNet call; a flight whose sampler fails gets its `error`.
 
         Raises torch.OutOfMemoryError; then nothing has changed, and fewer flights may fit.
         """
-        for flight, prediction in zip(flights, self._predict(flights), strict=True):
-            try:
-                flight.latents = flight.trajectory.step(prediction[None], flight.latents)
-            except Exception as error:
-                flight.error = error
+        ways, latents = [flight.trajectory for flight in flights], [flight.latents for flight in flights]
+        for flight, stepped in zip(flights, trajectories.step(ways, latents, self._predict(flights)), strict=True):
+            if isinstance(stepped, Exception):
+                flight.error = stepped
+            else:
+                flight.latents = stepped
 
     def decode(self, flights: list[Flight]) -> list[Pixels | None]:
-        """The pictures of flights of one size; None for one that is not finite."""
-        latents = torch.cat([flight.latents for flight in flights]).to(self.checkpoint.dtype)
-        vae = self.checkpoint.vae
-        decoded = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded))
-        return [image if good else None for image, good in zip(pixels, finite, strict=True)]
+        """The pictures of flights of one size; one that is not finite is made again in float32, by itself.
+
+        None where that does not help; then the flight has its `error`.
+        """
+        pixels, finite = self.decode_once(flights)
+        decoded = zip(flights, pixels, finite, strict=True)
+        return [image if good else self._redo(flight) for flight, image, good in decoded]
+
+    def decode_once(self, flights: list[Flight]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The pictures of flights of one size, (N, H, W, 3), and which of them are finite, (N,)."""
+        room = self.rooms.of(flights[0].sample.width, flights[0].sample.height)
+        padded = self._arrange(flights)[0].images > 0
+        pixels, finite = zip(*room.decode(self._call_vaes, flights, padded=padded), strict=True)
+        return np.stack(pixels), np.stack(finite)
+
+    def fly(self, samples: Sequence[Sample]) -> list[Flight]:
+        """Samples together, from start to end. Raises what ends one of them early."""
+        flights = [self.start(sample) for sample in samples]
+        while running := [flight for flight in flights if not flight.done]:
+            self.step(running)
+            if failed := next((flight.error for flight in running if flight.error), None):
+                raise failed
+        return flights
+
+    def _arrange(self, flights: Sequence[Flight]) -> tuple[Layout, list[list[Flight]]]:
+        """The layout of their calls, and who shares one."""
+        layout = self._layout(flights[0].sample.width, flights[0].sample.height)
+        return layout, [[flight] for flight in flights] if layout.apart else [list(flights)]
 
     def _predict(self, flights: list[Flight]) -> Tensor:
-        """One UNet call: the guided prediction of every flight, (N, C, h, w) float32."""
+        """The guided prediction of every flight, (N, C, h, w) float32."""
+        layout, groups = self._arrange(flights)
+        return torch.cat([self._call_unet(group, layout) for group in groups])
+
+    def _call_unet(self, flights: list[Flight], layout: Layout) -> Tensor:
+        ways, latents = [flight.trajectory for flight in flights], [flight.latents for flight in flights]
         rows = denoise.assemble_rows(
-            [flight.trajectory.scale(flight.latents) for flight in flights],
+            trajectories.scale(ways, latents).split(1),
             [flight.trajectory.timestep for flight in flights],
             [flight.positive for flight in flights],
             [flight.negative for flight in flights],
         )
+        used, rows = len(rows.latents), denoise.pad_rows(rows, layout.rows)
         device, dtype = self.checkpoint.device, self.checkpoint.dtype
-        predictions: Tensor = self.checkpoint.unet(
-            rows.latents.to(dtype), rows.timesteps.to(device), encoder_hidden_states=rows.text, return_dict=False
-        )[0].float()
+        with self._progress.stage("unet"), naming_out_of_memory():
+            predictions: Tensor = self.checkpoint.unet(
+                rows.latents.to(dtype),
+                denoise.to_device(rows.timesteps, device),
+                return_dict=False,
+                **rows.conditions.arguments(),
+            )[0].float()
         for flight in flights:
-            flight.rows = max(flight.rows, len(predictions))
-        return denoise.guide(predictions, [f.sample.scale if f.sample.guided else None for f in flights])
+            flight.note_unet_call(len(predictions), layout)
+        return denoise.guide(predictions[:used], [f.sample.scale if f.sample.guided else None for f in flights])
+
+    def _call_vaes(self, flights: Sequence[Flight]) -> list[tuple[NDArray[np.uint8], np.bool_]]:
+        """The picture of each flight, and whether it is finite."""
+        layout, groups = self._arrange(flights)
+        return [pair for group in groups for pair in zip(*self._call_vae(group, layout), strict=True)]
+
+    def _call_vae(self, flights: list[Flight], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        latents = denoise.pad(torch.cat([flight.latents for flight in flights]), layout.images)
+        vae = self.checkpoint.vae
+        decoded = vae.decode(denormalize(latents.to(vae.dtype), vae.config), return_dict=False)[0]
+        for flight in flights:
+            flight.note_vae_call(len(latents), layout, self.checkpoint.dtype_name)
+        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded[: len(flights)]))
+        return pixels, finite
+
+    def _redo(self, flight: Flight) -> Pixels | None:
+        """Make an image again in float32; None, and the flight's `error`, where that does not help."""
+        try:
+            return self._render_in_float32(flight)
+        except (torch.OutOfMemoryError, OutOfMemory) as error:
+            release_memory(error)
+            flight.error = NonFiniteImage(f"{NOT_FINITE} in {flight.dtype}, and float32 does not fit in the memory.")
+        except Exception as error:
+            flight.error = error
+        return None
+
+    def _render_in_float32(self, flight: Flight) -> Pixels:
+        """The whole image again, or only its decoding where the latents are finite. Raises NonFiniteImage."""
+        if self.checkpoint.dtype != torch.float32:
+            log.warning("%s in %s (seed %d); making it again.", NOT_FINITE, flight.dtype, flight.sample.seed)
+            if flight.latents.isfinite().all():
+                renderer, again = Renderer(decoding_in_float32(self.checkpoint), self._progress), flight
+            else:
+                renderer = Renderer(in_float32(self.checkpoint), self._progress)
+                again = renderer.fly([flight.sample])[0]
+            pixels, finite = renderer.decode_once([again])
+            flight.rows, flight.images, flight.exact, flight.dtype = again.rows, again.images, again.exact, again.dtype
+            if finite[0]:
+                image: Pixels = pixels[0]
+                return image
+        raise NonFiniteImage(f"{NOT_FINITE} in float32; try another sampler or a lower scale, or check the checkpoint.")
 
     def _latent_shape(self, sample: Sample) -> tuple[int, int, int, int]:
         factor = self.checkpoint.factor
@@ -113,23 +230,14 @@ class Renderer:
     ) -> Tensor:
         """On the CPU. The VAE draws from the generator before the noise does, as in the img2img pipeline."""
         if sample.init_image is None:
-            return denoise.start_from_noise(denoise.draw_noise(shape, generator), trajectory.scheduler)
+            return trajectory.start_from_noise(denoise.draw_noise(shape, generator))
         clean = self._encode(sample, generator).cpu().float()
-        noise = denoise.draw_noise(shape, generator)
-        return denoise.start_from_image(clean, noise, trajectory.scheduler, trajectory.timesteps[:1])
+        return trajectory.start_from_image(clean, denoise.draw_noise(shape, generator))
 
     def _encode(self, sample: Sample, generator: torch.Generator) -> Tensor:
         """Latents of the init image, (1, C, h, w)."""
-        image = denoise.image_to_tensor(_open_init_image(sample), sample.width, sample.height)
+        image = denoise.image_to_tensor(open_init_image(sample), sample.width, sample.height)
         vae = self.checkpoint.vae
-        encoded = vae.encode(image.to(self.checkpoint.device, self.checkpoint.dtype)).latent_dist
-        return vae.config.scaling_factor * encoded.sample(generator)  # type: ignore[no-any-return]
-
-
-def _open_init_image(sample: Sample) -> Image.Image:
-    assert sample.init_image is not None
-    try:
-        with Image.open(sample.init_image, formats=IMAGE_FORMATS) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InitImageRefused(f"The init image {sample.init_image} cannot be read: {error}.") from error
+        with self._progress.stage("vae"):
+            encoded = vae.encode(image.to(self.checkpoint.device, vae.dtype)).latent_dist
+        return normalize(encoded.sample(generator), vae.config)

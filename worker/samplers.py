@@ -1,83 +1,64 @@
-"""Samplers as diffusers schedulers: one scheduler object a sample, driven by index along its trajectory."""
+"""Samplers by name, put to work: which scheduler each is with a checkpoint, and the trajectories of samples."""
 
 import copy
 import inspect
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import diffusers
 import torch
-from torch import Tensor
 
 from configs import samplers
 from configs.errors import UnknownSampler
 from worker.errors import InitImageRefused, SamplerRefused
 from worker.sample import Sample
+from worker.schedulers import begin, step_options
+from worker.tables import Table, compile_table
+from worker.trajectories import ObjectTrajectory, TableTrajectory, Trajectory
+
+log = logging.getLogger(__name__)
+
+Sampling: TypeAlias = Literal["tables", "objects"]
+"""How samples step: along tables where the sampler is linear, or each along a scheduler object of its own."""
 
 PIPELINE_OPTIONS = {"clip_sample": False, "steps_offset": 1, "skip_prk_steps": True}
 """What StableDiffusionPipeline silently makes of a scheduler's config, and what Stable Diffusion's PLMS is."""
 
 
-@dataclass(slots=True)
-class Trajectory:
-    """One sample's way from noise to picture: its own scheduler object, and how far it is.
+class Samplers:
+    """Starts the trajectories of one checkpoint's samples; what can be shared is made once, and kept."""
 
-    The scheduler's tensors stay on the CPU: a look-up in them never waits for the device.
-    """
-
-    scheduler: Any
-    timesteps: Tensor
-    """Those still to run from the start of this sample, in order."""
-    options: dict[str, Any]
-    """Optional arguments of the scheduler's step."""
-    index: int = field(default=0)
-
-    @property
-    def timestep(self) -> Tensor:
-        """The next timestep, shape ()."""
-        return self.timesteps[self.index]
-
-    @property
-    def done(self) -> bool:
-        """Whether no step is left."""
-        return self.index >= len(self.timesteps)
-
-    def scale(self, latents: Tensor) -> Tensor:
-        """Latents as the model wants to see them at the next timestep; same shape."""
-        return self.scheduler.scale_model_input(latents, self.timestep)  # type: ignore[no-any-return]
-
-    def step(self, prediction: Tensor, latents: Tensor) -> Tensor:
-        """The latents after the next timestep; all of shape (1, C, h, w)."""
-        latents = self.scheduler.step(prediction, self.timestep, latents, return_dict=False, **self.options)[0]
-        self.index += 1
-        return latents
-
-
-class Schedulers:
-    """Scheduler objects for one checkpoint, prepared once per (sampler, steps) and copied for each sample."""
-
-    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
+    def __init__(self, scheduler_config: Mapping[str, Any], sampling: Sampling = "tables") -> None:
         self._config = dict(scheduler_config)
+        self._sampling = sampling
+        self._not_linear: set[str] = set()
         self._prototype = lru_cache(maxsize=256)(self._prepare)
+        self._table = lru_cache(maxsize=1024)(self._compile)
 
     def start(self, sample: Sample, generator: torch.Generator) -> Trajectory:
         """The sample's trajectory at its first step. Raises SamplerRefused, InitImageRefused."""
-        scheduler = copy.deepcopy(self._prototype(sample.sampler, sample.steps))
+        scheduler = self._prototype(sample.sampler, sample.steps)
         first = sample.first_step * scheduler.order
-        timesteps = scheduler.timesteps[first:]
-        if len(timesteps) == 0:
+        if first >= len(scheduler.timesteps):
             raise InitImageRefused(
                 f"Strength {sample.strength:g} of {sample.steps} steps leaves none to run; raise strength or steps."
             )
-        # Without this a first timestep that stands twice in the list is taken at its second place.
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(first)
-        # DPMSolverSDE draws from this seed and ignores the generator.
-        if "noise_sampler_seed" in scheduler.config:
-            scheduler.noise_sampler_seed = sample.seed
-        return Trajectory(scheduler, timesteps, _step_options(scheduler, sample.eta, generator))
+        options = step_options(scheduler, sample.eta, generator)
+        if table := self._table(sample.sampler, sample.steps, first, options.get("eta", 0.0)):
+            return TableTrajectory(table, generator)
+        return _follow(copy.deepcopy(scheduler), first, sample, generator)
+
+    def _compile(self, name: str, steps: int, first: int, eta: float) -> Table | None:
+        if self._sampling == "objects" or name in self._not_linear:
+            return None
+        try:
+            return compile_table(self._prototype(name, steps), first, eta)
+        except Exception as error:  # Whatever a scheduler makes of the probes, samples may do well with it.
+            log.info("Sampler %s runs as scheduler objects: %s", name, error)
+            self._not_linear.add(name)
+            return None
 
     def _prepare(self, name: str, steps: int) -> Any:
         scheduler = make_scheduler(_resolve(name), self._config)
@@ -91,9 +72,17 @@ class Schedulers:
         return scheduler
 
 
+def _follow(scheduler: Any, first: int, sample: Sample, generator: torch.Generator) -> ObjectTrajectory:
+    begin(scheduler, first)
+    # DPMSolverSDE draws from this seed and ignores the generator.
+    if "noise_sampler_seed" in scheduler.config:
+        scheduler.noise_sampler_seed = sample.seed
+    return ObjectTrajectory(scheduler, scheduler.timesteps[first:], step_options(scheduler, sample.eta, generator))
+
+
 def make_scheduler(sampler: samplers.Sampler, scheduler_config: Mapping[str, Any]) -> Any:
     """A diffusers scheduler with the checkpoint's noise schedule and prediction type, and the sampler's options."""
-    scheduler_class = getattr(diffusers, sampler.scheduler)
+    scheduler_class = getattr(diffusers, sampler.scheduler or scheduler_config["_class_name"])
     accepted = inspect.signature(scheduler_class.__init__).parameters
     fixed = {key: value for key, value in PIPELINE_OPTIONS.items() if key in accepted}
     try:
@@ -107,10 +96,3 @@ def _resolve(name: str) -> samplers.Sampler:
         return samplers.resolve(name)
     except UnknownSampler as error:
         raise SamplerRefused(str(error)) from error
-
-
-def _step_options(scheduler: Any, eta: float, generator: torch.Generator) -> dict[str, Any]:
-    """The pipelines give eta to every step that takes it: TCD's own default is another."""
-    accepted = inspect.signature(scheduler.step).parameters
-    offered = {"eta": eta, "generator": generator}
-    return {name: value for name, value in offered.items() if name in accepted}

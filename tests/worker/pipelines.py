@@ -224,10 +224,13 @@ def assert_the_pipelines(open_engine: Any, checkpoint: Checkpoint, sample: Sampl
     assert np.array_equal(pixels, (call_pipeline(checkpoint, sample)[0] * 255).round().astype(np.uint8))
 
 
-def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np") -> Any:
+def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np", **options: Any) -> Any:
     """What a plain diffusers call makes of the sample: (1, H, W, 3), or latents (1, C, h, w)."""
     pipeline = open_pipeline(checkpoint, init_image=sample.init_image is not None)
     pipeline.scheduler = make_scheduler(checkpoint, sample.sampler)
+    # The one scheduler that draws noise from no generator.
+    if "noise_sampler_seed" in pipeline.scheduler.config:
+        pipeline.scheduler.noise_sampler_seed = sample.seed
     pipeline.set_progress_bar_config(disable=True)
     size = {"width": sample.width, "height": sample.height}
     return pipeline(
@@ -240,6 +243,7 @@ def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np
         output_type=output_type,
         return_dict=False,
         **({"image": Image.open(sample.init_image), "strength": sample.strength} if sample.init_image else size),
+        **options,
     )[0]
 
 
