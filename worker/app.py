@@ -20,7 +20,7 @@ from configs.samplers import resolve
 from configs.settings import Settings
 from db import outbox
 from db.ledger import Ledger
-from worker.checkpoints import open_checkpoint, pick_device, pick_dtype
+from worker.checkpoints import Checkpoint, open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
 from worker.exact import ExactLayout, make_deterministic
 from worker.intake import Intake, intake_step
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: Chunks in work at once, at most. The engine seldom needs more than three, and many when few samples are of one size.
 CONCURRENCY = 16
+#: What was measured on this machine, in the home.
+PROFILE = "profile.json"
 
 
 class Worker:
@@ -140,18 +142,27 @@ def open_engine(
     device = pick_device(settings.device)
     cap_memory(device, settings.vram)
     most = settings.max_rows or most_rows(device)
-    profile = Profile(settings.home / "profile.json")
 
     def open_renderer(model: str, progress: Progress) -> AnyRenderer:
         checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype, offload=settings.offload)
         if isinstance(checkpoint, PlainCheckpoint):
-            rooms = plain_rooms(checkpoint, most, profile=profile, cap=settings.vram)
+            rooms = plain_rooms(checkpoint, most, profile=Profile(settings.home / PROFILE), cap=settings.vram)
             default = resolve(settings.job["sampler"]).name
             return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
-        rooms = Rooms(
-            checkpoint=checkpoint, most=most, profile=profile, cap=settings.vram, tuned=True, frozen=settings.exact
-        )
+        rooms = make_rooms(checkpoint, settings)
         layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
         return Renderer(checkpoint, progress, layout, rooms)
 
     return Engine(open_renderer, max_rows=most, on_hungry=on_hungry, on_lost=on_lost)
+
+
+def make_rooms(checkpoint: Checkpoint, settings: Settings) -> Rooms:
+    """What fits on the device. In exact mode it stays as it is, with the very rows that the settings name, if any."""
+    return Rooms(
+        checkpoint=checkpoint,
+        most=settings.max_rows or most_rows(checkpoint.device),
+        profile=Profile(settings.home / PROFILE),
+        cap=settings.vram,
+        tuned=not (settings.exact and settings.max_rows),
+        frozen=settings.exact,
+    )

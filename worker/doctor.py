@@ -74,18 +74,15 @@ def _exactness() -> Iterator[Finding]:
 
 
 def _self_test(settings: Settings) -> Finding:
+    from worker.app import make_rooms
     from worker.checkpoints import Checkpoint, open_checkpoint
     from worker.exact import ExactLayout, make_deterministic
-    from worker.profile import Profile
-    from worker.room import Rooms, most_rows
 
     make_deterministic()
     checkpoint = open_checkpoint(settings.job["model"], device=settings.device, dtype=settings.dtype)
     if not isinstance(checkpoint, Checkpoint):
         return Finding("exact", True, f"{checkpoint.name} has a pipeline of its own: each image has calls of its own")
-    most, profile = settings.max_rows or most_rows(checkpoint.device), Profile(settings.home / "profile.json")
-    rooms = Rooms(checkpoint=checkpoint, most=most, profile=profile, cap=settings.vram, tuned=True, frozen=True)
-    size = checkpoint.native_size
+    rooms, size = make_rooms(checkpoint, settings), checkpoint.native_size
     if fault := ExactLayout(checkpoint, rooms).fault(*size):
         return Finding("exact", False, f"{fault}: each image has calls of its own", "unset PROMPTMILL_EXACT")
     rows = rooms.of(*size).rows

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import torch
 
 from worker.checkpoints import Checkpoint
@@ -52,6 +53,9 @@ class Room:
         if found.tiled:
             self.tile = self._smaller_tile()
         first = min(most, self._safe_rows()) if tuned else most
+        if not tuned:
+            # What others found to be best is not asked for.
+            found = msgspec.structs.replace(found, settled=None, speeds={})
         self.tuner = Tuner(found, partial(profile.learn, setup), memory, first=first, most=most)
 
     @property

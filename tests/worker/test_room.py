@@ -14,7 +14,7 @@ from worker.engine import Engine
 from worker.errors import CheckpointTooLarge, OutOfMemory
 from worker.footprint import Placement
 from worker.memory import DeviceMemory
-from worker.profile import Profile, Setup
+from worker.profile import Profile, Setup, Speed
 from worker.renderer import Renderer
 from worker.room import Room, Rooms
 from worker.sample import Pixels, Sample
@@ -240,6 +240,14 @@ def test_what_was_found_while_others_had_the_card_is_forgotten_when_there_is_roo
     profile.learn(setup, settled=2, too_many=4, vae_batch=1, share=50)
     rooms = [Room(checkpoint, setup, profile, Shared(left), most=16, tuned=False) for left in (54, 100, 54)]
     assert [(room.rows, room.vae_batch) for room in rooms] == [(2, 1), (16, 4), (16, 4)]
+
+
+def test_rows_that_are_fixed_are_not_those_that_were_found_best(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    setup = Setup(device="card", memory=100, checkpoint="abc", dtype="float32", width=32, height=32, torch="2")
+    profile = Profile(tmp_path / "profile.json")
+    profile.learn(setup, settled=8, speeds={8: Speed(1.0, 50)})
+    rooms = [Room(checkpoint, setup, profile, Shared(100), most=16, tuned=tuned) for tuned in (True, False)]
+    assert [room.rows for room in rooms] == [8, 16]
 
 
 def test_the_advice_names_the_cap(own: Checkpoint) -> None:

@@ -194,7 +194,7 @@ def test_the_record_tells_shapes_and_exactness(
 ) -> None:
     monkeypatch.setattr("worker.app.make_deterministic", lambda: None)
     (found,) = bench(exact=True, max_rows=8).render(jobs({}))
-    assert (found.image_exact, found.image_flagged) == (True, None)
+    assert (found.image_exact, found.image_flagged, found.image_batch_rows) == (True, None, 8)
     record = read_metadata(tmp_path / "images" / found.image_path).record or {}
     assert (record["batch_rows"], record["vae_batch"], record["exact"]) == (
         found.image_batch_rows, found.image_vae_batch, True
