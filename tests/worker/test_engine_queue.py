@@ -165,7 +165,7 @@ def test_an_engine_is_hungry_while_what_waits_fills_no_call(bench: Any, samples:
 
 def test_an_engine_is_not_hungry_while_enough_waits(bench: Any, samples: Any) -> None:
     hungry: list[int] = []
-    one = bench(on_hungry=lambda: hungry.append(one.engine.progress.images))
+    one: Bench = bench(on_hungry=lambda: hungry.append(one.engine.progress.images))
     one.finish(one.submit(samples(10)))
     assert hungry
     assert min(hungry) >= 4
