@@ -16,7 +16,7 @@ import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from configs.checkpoints import Way, checkpoint_path, choose_way
+from configs.checkpoints import PIPELINES, Way, checkpoint_path, choose_way
 from worker.errors import (
     CheckpointBroken,
     CheckpointMissing,
@@ -25,10 +25,10 @@ from worker.errors import (
     DeviceRefused,
     refusing,
 )
-from worker.folder import Folder, read_index, read_json
+from worker.folder import Folder, check_pipeline_code, read_index, read_json
 from worker.footprint import Footprint, Placement
 from worker.opened import OpenedCheckpoint
-from worker.plain import PlainCheckpoint, open_plain
+from worker.plain import PlainCheckpoint, find_pipeline, open_plain
 from worker.single_file import find_family, load_single_file
 from worker.text import TextEncoder
 from worker.weights import PICKLES, hash_files, read_header
@@ -194,7 +194,7 @@ def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) 
 
 
 def _download(model: str) -> Path:
-    """The local folder of a hub id, fetched where the hub may be asked."""
+    """The local folder of a hub id, fetched where the hub may be asked, and only if it can be rendered."""
     if not HUB_ID.fullmatch(model):
         raise CheckpointMissing(
             f"There is no checkpoint {model!r}: no such file or folder, and not a hub id (owner/name)."
@@ -204,6 +204,10 @@ def _download(model: str) -> Path:
     problem = f"There is no file or folder {model!r}, and as a hub id it is not in the local cache"
     advice = "while HF_HUB_OFFLINE forbids to fetch it" if _offline() else "nor could it be fetched"
     with refusing(CheckpointMissing, f"{problem}, {advice}"):
+        index = DiffusionPipeline.load_config(model, local_files_only=_offline())
+        check_pipeline_code(model, index)
+        if index["_class_name"] not in PIPELINES:
+            find_pipeline(model, index)
         return Path(DiffusionPipeline.download(model, use_safetensors=True, local_files_only=_offline()))
 
 

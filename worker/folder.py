@@ -63,8 +63,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     whose configuration maps transformers' classes to files.
     """
     index = read_json(folder / "model_index.json")
-    if not isinstance(index.get("_class_name"), str):
-        raise CheckpointUnsupported(f"{folder} is a pipeline with code of its own, which is never run.")
+    check_pipeline_code(folder, index)
     for name, (library, _) in components(index).items():
         configs = sorted((folder / name).glob("*config.json"))
         if _find_module(library) is None or any("auto_map" in read_json(config) for config in configs):
@@ -72,6 +71,12 @@ def read_index(folder: Path) -> dict[str, Any]:
                 f"{folder} is a {index['_class_name']} whose {name} has code of its own, which is never run."
             )
     return index
+
+
+def check_pipeline_code(place: object, index: Mapping[str, Any]) -> None:
+    """Refuse a pipeline that is none of diffusers' own: it is named by its file. Raises CheckpointUnsupported."""
+    if not isinstance(index.get("_class_name"), str):
+        raise CheckpointUnsupported(f"{place} is a pipeline with code of its own, which is never run.")
 
 
 def components(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:

@@ -62,7 +62,9 @@ def open_plain(
     name: str, path: Path, index: Mapping[str, Any], device: torch.device, dtype: torch.dtype
 ) -> PlainCheckpoint:
     """The pipeline of a diffusers folder with that `model_index.json`, in main memory. Raises CheckpointRefused."""
-    pipeline_class = _find_pipeline(path, index)
+    pipeline_class = find_pipeline(path, index)
+    if getattr(pipeline_class, "_load_connected_pipes", False) and (path / "README.md").is_file():
+        raise CheckpointUnsupported(f"{path} would have parts of other checkpoints fetched; save it as a whole.")
     _check_tokenizers(path)
     folder = Folder(path, model_classes(path, index))
     models = folder.load(dtype)
@@ -85,16 +87,14 @@ def takes(pipeline_class: Any) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(pipeline_class.__call__).parameters
 
 
-def _find_pipeline(folder: Path, index: Mapping[str, Any]) -> Any:
+def find_pipeline(place: object, index: Mapping[str, Any]) -> Any:
     """The class of a pipeline that makes images of text and of nothing else. Raises CheckpointUnsupported."""
     kind = index["_class_name"]
     pipeline_class = getattr(diffusers, kind, None)
     if pipeline_class is None:
-        raise CheckpointUnsupported(f"{folder} is a {kind}, which the installed diffusers does not have; update it.")
+        raise CheckpointUnsupported(f"{place} is a {kind}, which the installed diffusers does not have; update it.")
     if not isinstance(pipeline_class, type) or not makes_images_of_text(pipeline_class):
-        raise CheckpointUnsupported(f"{folder} is a {kind}, which does not make images of text alone.")
-    if getattr(pipeline_class, "_load_connected_pipes", False) and (folder / "README.md").is_file():
-        raise CheckpointUnsupported(f"{folder} is a {kind} that would fetch parts of others; save it as a whole.")
+        raise CheckpointUnsupported(f"{place} is a {kind}, which does not make images of text alone.")
     return pipeline_class
 
 

@@ -1,5 +1,6 @@
 """Pipelines of other kinds through the engine, against plain calls of them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -229,6 +230,32 @@ def test_a_worker_opens_what_the_checkpoint_needs(folder: Path, tmp_path: Path, 
 )
 def test_a_pipeline_that_makes_images_of_text_is_known_by_its_call(kind: str, expected: bool) -> None:
     assert makes_images_of_text(getattr(diffusers, kind)) is expected
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the hub's cache holds `owner/cached`, while the hub must not be asked."""
+    cache = tmp_path / "models--owner--cached"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("abc")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return cache / "snapshots" / "abc"
+
+
+def test_a_hub_id_is_opened_from_the_cache_when_offline(folder: Path, snapshot: Path) -> None:
+    shutil.copytree(folder, snapshot)
+    opened = open_checkpoint("owner/cached", device="cpu", dtype="float32")
+    assert (opened.name, opened.hash) == ("owner/cached", open_plain(folder).hash)
+
+
+@pytest.mark.parametrize("kind", ["StableDiffusionUpscalePipeline", ["pipeline", "MyPipeline"]], ids=str)
+def test_a_hub_id_of_another_kind_is_refused_before_its_weights_are_fetched(snapshot: Path, kind: object) -> None:
+    snapshot.mkdir(parents=True)
+    (snapshot / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    with pytest.raises(CheckpointUnsupported, match=r"owner/cached is a"):
+        open_checkpoint("owner/cached", device="cpu")
 
 
 def test_a_tokenizer_that_needs_more_packages_says_so(
