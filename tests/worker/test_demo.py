@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,15 +92,11 @@ def test_another_seed_gives_another_picture(engine: Engine) -> None:
 
 
 def test_a_negative_prompt_pushes_away(engine: Engine) -> None:
-    prompts = ["a circle"] * 24
-    backgrounds = [
-        [colours_of(picture)[1] for picture in render(engine, prompts, scale=3, negative=negative)]
-        for negative in ("a circle on a blue background", "")
-    ]
-    avoided, free = ([name == "blue" for name in found].count(True) for found in backgrounds)
-    assert avoided <= free
-    assert len(set(backgrounds[0])) > 1
-    assert backgrounds[0] != backgrounds[1]
+    def backgrounds(negative: str) -> list[str]:
+        return [colours_of(picture)[1] for picture in render(engine, ["a circle"] * 16, scale=3, negative=negative)]
+
+    favourite, times = Counter(backgrounds("")).most_common(1)[0]
+    assert backgrounds(f"a circle on a {favourite} background").count(favourite) < times / 2
 
 
 def test_any_text_is_accepted(engine: Engine) -> None:
