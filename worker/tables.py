@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 to float32 makes up to 1e-6, and more where the noise schedule ends in pure noise; what is not linear makes 1e-2."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A sampler's whole way in n steps. On the CPU: what a step needs goes to the device with its neighbours'."""
 
@@ -89,10 +89,12 @@ def _compact(given: Given, states: Sequence[Array]) -> tuple[Tensor, Tensor]:
 
 def _read_later(matrices: Sequence[Array]) -> list[list[int]]:
     """Which of the state matters before each step and after the last: 0, the latents, and what a later step reads."""
-    read = [[0]]
-    for matrix in reversed(matrices):
-        columns = np.flatnonzero(matrix[read[0], 1 : WIDTH - 2].any(axis=0)) + 1
-        read.insert(0, [0, *columns.tolist()])
+    read, sizes = [[0]], [1, *map(len, matrices[:-1])]
+    for matrix, size in zip(reversed(matrices), reversed(sizes), strict=True):
+        columns = set(np.flatnonzero(np.abs(matrix[read[0], : WIDTH - 2]).sum(axis=0)).tolist())
+        if max(columns, default=0) >= size:
+            raise NotLinear("It takes in what it was not given.")
+        read.insert(0, sorted({0, *columns}))
     return read
 
 
