@@ -99,17 +99,19 @@ def make_unet(**options: Any) -> UNet2DConditionModel:
     return unet
 
 
-def save_sd(folder: Path, **noise: Any) -> Path:
-    """A Stable Diffusion 2.x."""
+def save_sd(folder: Path, *, channels: int = 4, linear: bool = False, **noise: Any) -> Path:
+    """A Stable Diffusion; linear: as in 2.x; noise: options of its scheduler."""
     torch.manual_seed(0)
     StableDiffusionPipeline(
         unet=make_unet(
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=32,
-            use_linear_projection=True,
+            use_linear_projection=linear,
+            in_channels=channels,
+            out_channels=channels,
         ),
-        vae=make_vae(),
+        vae=make_vae(channels, scaling_factor=0.5),
         text_encoder=CLIPTextModel(clip_config(32)),
         tokenizer=make_tokenizer(folder.with_name(f"{folder.name}-letters")),
         scheduler=DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False, **noise),

@@ -24,7 +24,7 @@ NOISES: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module", params=NOISES)
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Checkpoint:
     folder = tmp_path_factory.mktemp("sd2") / "tiny"
-    save_sd(folder, prediction_type="v_prediction", **NOISES[request.param])
+    save_sd(folder, linear=True, prediction_type="v_prediction", **NOISES[request.param])
     opened = open_checkpoint(str(folder), device="cpu", dtype="float32")
     assert isinstance(opened, Checkpoint)
     return opened
