@@ -145,15 +145,21 @@ def open_engine(
 
     def open_renderer(model: str, progress: Progress) -> AnyRenderer:
         checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype, offload=settings.offload)
-        if isinstance(checkpoint, PlainCheckpoint):
-            rooms = plain_rooms(checkpoint, most, profile=Profile(settings.home / PROFILE), cap=settings.vram)
-            default = resolve(settings.job["sampler"]).name
-            return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
-        rooms = make_rooms(checkpoint, settings)
-        layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
-        return Renderer(checkpoint, progress, layout, rooms)
+        return make_renderer(checkpoint, settings, progress)
 
     return Engine(open_renderer, max_rows=most, on_hungry=on_hungry, on_lost=on_lost)
+
+
+def make_renderer(checkpoint: Checkpoint | PlainCheckpoint, settings: Settings, progress: Progress) -> AnyRenderer:
+    """What renders with a checkpoint as the settings say."""
+    if isinstance(checkpoint, PlainCheckpoint):
+        most = settings.max_rows or most_rows(checkpoint.device)
+        rooms = plain_rooms(checkpoint, most, profile=Profile(settings.home / PROFILE), cap=settings.vram)
+        default = resolve(settings.job["sampler"]).name
+        return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
+    rooms = make_rooms(checkpoint, settings)
+    layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
+    return Renderer(checkpoint, progress, layout, rooms)
 
 
 def make_rooms(checkpoint: Checkpoint, settings: Settings) -> Rooms:
