@@ -49,6 +49,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: Whether an image's bits depend on its job and on the shape of the calls alone, and not on what shares them. Calls
     #: are padded to one shape then, so that a lone image takes as long as a full call.
     exact: bool = False
+    #: How samples step: along ``tables``, many in one product; or along ``objects``, each by its own scheduler. These
+    #: are slower, and in float32 give an image that shares no call the very bits of a plain diffusers call.
+    sampling: Literal["tables", "objects"] = "tables"
     #: Jobs one message carries.
     chunk_size: Positive = 16
     #: Seconds after which a job whose worker fell silent is put back.

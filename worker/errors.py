@@ -17,9 +17,10 @@ WorkerError
 │   └── NonFiniteImage
 ├── JobRetried              the job is tried again, and the attempt counts
 │   └── DeviceLost          and the process ends
-└── JobReturned             the job goes back to the queue, and no attempt counts
-    ├── EngineClosed
-    └── DiskFull
+├── JobReturned             the job goes back to the queue, and no attempt counts
+│   ├── EngineClosed
+│   └── DiskFull
+└── NotLinear               the sampler's samples run as scheduler objects
 """
 
 from collections.abc import Iterator
@@ -104,6 +105,10 @@ class EngineClosed(JobReturned):
 
 class DiskFull(JobReturned):
     """The job waits for disk space."""
+
+
+class NotLinear(WorkerError):
+    """The sampler's steps cannot be compiled into a table."""
 
 
 @contextmanager

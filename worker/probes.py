@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worker.errors import NotLinear
 from worker.schedulers import step_options
 
 WIDTH = 12
@@ -22,10 +23,6 @@ WIDTH = 12
 SHAPE = (2, 1, 1, WIDTH)
 
 Array = NDArray[np.float64]
-
-
-class NotLinear(Exception):
-    """The scheduler's steps are not products with a matrix."""
 
 
 class Given(NamedTuple):

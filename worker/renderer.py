@@ -89,6 +89,7 @@ class Renderer:
         self._layout = layout
         self._progress = progress or Progress()
         self._texts = PromptEmbeddings(checkpoint.text_encoders, zeros_for_empty=checkpoint.zeros_for_empty)
+        self._sampling = sampling
         self._samplers = Samplers(checkpoint.scheduler_config, sampling)
 
     def start(self, sample: Sample) -> Flight:
@@ -207,7 +208,7 @@ class Renderer:
             if flight.latents.isfinite().all():
                 renderer, again = Renderer(decoding_in_float32(self.checkpoint), self._progress), flight
             else:
-                renderer = Renderer(in_float32(self.checkpoint), self._progress)
+                renderer = Renderer(in_float32(self.checkpoint), self._progress, sampling=self._sampling)
                 again = renderer.fly([flight.sample])[0]
             pixels, finite = renderer.decode_once([again])
             flight.rows, flight.images, flight.exact, flight.dtype = again.rows, again.images, again.exact, again.dtype

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from worker import denoise, probes
-from worker.probes import WIDTH, Array, Given, NotLinear, Probe, Prober
+from worker.errors import NotLinear
+from worker.probes import WIDTH, Array, Given, Probe, Prober
 from worker.schedulers import begin
 
 TOLERANCE = 1e-5

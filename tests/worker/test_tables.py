@@ -14,9 +14,10 @@ from torch import Tensor
 
 from configs.samplers import known_samplers
 from worker import denoise, trajectories
+from worker.errors import NotLinear
 from worker.sample import Sample
 from worker.samplers import Samplers
-from worker.tables import NotLinear, compile_table
+from worker.tables import compile_table
 from worker.trajectories import ObjectTrajectory, TableTrajectory, Trajectory
 
 pytestmark = [
