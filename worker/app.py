@@ -159,7 +159,7 @@ def make_renderer(checkpoint: Checkpoint | PlainCheckpoint, settings: Settings, 
         return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
     rooms = make_rooms(checkpoint, settings)
     layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
-    return Renderer(checkpoint, progress, layout, rooms)
+    return Renderer(checkpoint, progress, layout, rooms, settings.sampling)
 
 
 def make_rooms(checkpoint: Checkpoint, settings: Settings) -> Rooms:

@@ -132,7 +132,8 @@ class Pipeline:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
-        self._renderer = Renderer(checkpoint)
+        # It is only asked for the embeddings of texts, and shall compile no tables for that.
+        self._renderer = Renderer(checkpoint, sampling="objects")
         parts: dict[str, Any] = {"vae": checkpoint.vae, "unet": checkpoint.unet, "scheduler": None}
         if len(checkpoint.text_encoders) > 1:
             texts = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from configs.samplers import known_samplers
+from configs.settings import Settings
 from worker import denoise, trajectories
+from worker.app import make_renderer
+from worker.checkpoints import Checkpoint
 from worker.errors import NotLinear
+from worker.progress import Progress
 from worker.sample import Sample
 from worker.samplers import Samplers
 from worker.tables import compile_table
@@ -160,6 +165,14 @@ def test_a_sampler_without_a_table_runs_as_an_object(monkeypatch: pytest.MonkeyP
         sample = Sample(sampler="DPM++ SDE", steps=steps, **fields)
         assert isinstance(samplers.start(sample, torch.Generator()), ObjectTrajectory)
     assert len(compiled) == 1
+
+
+@pytest.mark.parametrize(("sampling", "kind"), [("tables", TableTrajectory), ("objects", ObjectTrajectory)])
+def test_the_settings_say_how_samples_step(
+    tmp_path: Path, checkpoint: Checkpoint, make_sample: Any, sampling: Any, kind: type
+) -> None:
+    renderer = make_renderer(checkpoint, Settings(home=tmp_path, sampling=sampling), Progress())
+    assert type(renderer.start(make_sample()).trajectory) is kind
 
 
 def test_compiling_leaves_the_scheduler_as_it_was() -> None:
