@@ -97,6 +97,16 @@ JOBS = Table(
     Column("init_image", Text),
     _needed("strength", Double),
     _needed("eta", Double),
+    #: White is painted anew, black stays. None without a mask.
+    Column("mask_image", Text),
+    #: The number format asked for; None leaves it to the worker.
+    Column("precision", String(16)),
+    #: Whose numbers are matched: ``compvis`` or ``optimized``. None: our own.
+    Column("compat", String(16)),
+    #: Whether ``text:number`` in the prompt is a weight.
+    _needed("weights", Boolean, server_default=false()),
+    #: Where the noise comes from when not from the seed alone: the run it is part of, and its place there.
+    Column("noise", JSON(none_as_null=True)),
     #: Columns of the prompt file that are no parameters: text by name.
     _needed("tags", JSON),
     _needed("state", STATE),
@@ -147,8 +157,14 @@ IMAGES = Table(
     Column("vae_batch", Integer),
     #: Whether it was made in exact mode, on a device that passed the self-test.
     _needed("exact", Boolean, server_default=false()),
-    #: One word for why it is probably no picture: ``flat``, all of one colour. None where it looks right.
+    #: One word for why it should be looked at: ``flat``, all of one colour, or ``unsafe``. None where it looks right.
     Column("flagged", String(16)),
+    #: What the safety checker found, above 0 where it flags. None where it was off.
+    Column("safety_score", Double),
+    #: Whether an invisible watermark is in it.
+    _needed("watermark", Boolean, server_default=false()),
+    #: Steps really taken: fewer than asked from an init image, others on a grid of its own. None as for `vae_batch`.
+    Column("steps_run", Integer),
     _needed("checkpoint_hash", String(64)),
     #: Versions of the libraries that made it.
     _needed("versions", JSON),
