@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: venv
 	PROMPTMILL_HOME=demo-output $(BIN)/promptmill render docs/demo.csv
 
+# Several processes with a thread each: tiny tensors lose more by waiting for a second thread than they gain.
 test: venv
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from configs.settings import Settings, read_settings
+from db import migrate
 from docs.generate_cli import TARGET, generate
 from producer.cli import cli
 
@@ -119,7 +120,7 @@ def test_the_flags_of_a_worker_go_over_its_preset(promptmill: Call, monkeypatch:
 
 
 def test_upgrade_tells_the_revision(promptmill: Call) -> None:
-    assert "The ledger is at revision 0002." in promptmill("db", "upgrade").stdout
+    assert f"The ledger is at revision {migrate.HEAD}." in promptmill("db", "upgrade").stdout
 
 
 def test_every_command_and_option_is_explained() -> None:
