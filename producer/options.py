@@ -1,5 +1,6 @@
 """What several commands take from the command line."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +9,7 @@ import click
 from configs.byte_count import ByteCount
 from configs.errors import ConfigError
 from configs.parameters import PARAMETERS, read_parameter
+from configs.settings import PREFIX, read_preset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +65,15 @@ def worker_options(command: F) -> F:
         "--vram", type=Memory(), metavar="SIZE",
         help="Most memory of the card that the worker takes, such as 6G.  [default: all]",
     )(command)  # fmt: skip
+
+
+def equip_worker(preset: str | None, vram: int | None) -> None:
+    """Let the worker we start find the preset's settings, and the flags that go over them, in its environment."""
+    equipment = dict(read_preset(preset).get("worker", {})) if preset else {}
+    if vram is not None:
+        equipment["vram"] = vram
+    for name, value in equipment.items():
+        os.environ[f"{PREFIX}{name.upper()}"] = str(value)
 
 
 def submission_options(command: F) -> F:

@@ -1,0 +1,71 @@
+"""The course of a batch, as every command tells it: recorded, sent, followed, concluded."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from configs.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+    from db.ledger import Ledger
+    from producer.progress import Counts
+
+
+def open_ledger() -> "Ledger":
+    from db.migrate import open_ledger
+
+    return open_ledger(get_settings().ledger_url)
+
+
+def find_batch(ledger: "Ledger", batch: str | None) -> "Row[Any]":
+    from db.queries import find_batch
+
+    return find_batch(ledger.engine, batch)
+
+
+def announce(batch: "Row[Any]") -> None:
+    click.echo(f"Batch {batch.id}: {batch.total} images of {batch.name}.", err=True)
+
+
+def send(url: str, ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.queue import Queue
+
+    sent = Queue(url).send_batch(ledger, batch.id)
+    click.echo(f"{sent} jobs sent; `promptmill watch {batch.id}` shows how far they are.", err=True)
+
+
+def go_on(ledger: "Ledger", batch: "Row[Any]") -> None:
+    """Send what is queued, or render it here where there is no queue."""
+    from producer.local import LocalRendering
+    from producer.progress import Counts
+    from producer.queue import find_url
+
+    settings = get_settings()
+    counts = Counts.read(ledger.engine, batch.id)
+    if not counts.left:
+        return conclude(batch, counts)
+    if url := find_url(settings):
+        return send(url, ledger, batch)
+    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
+        counts = rendering.make(batch)
+    return conclude(batch, counts)
+
+
+def follow(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.progress import watch
+
+    conclude(batch, watch(ledger.engine, batch))
+
+
+def conclude(batch: "Row[Any]", counts: "Counts") -> None:
+    """Say how it ended and where the images are; exits with 1 unless all succeeded."""
+    if counts.left:
+        click.echo(f"Stopped; `promptmill resume {batch.id}` goes on from there.", err=True)
+    if counts.failed or counts.cancelled:
+        how = f"{counts.failed} failed, {counts.cancelled} cancelled"
+        click.echo(f"{how}; `promptmill history --batch {batch.id} --state failed` says why.", err=True)
+    click.echo(f"{counts.succeeded} images in {get_settings().images_root / batch.folder}")
+    sys.exit(0 if counts.all_succeeded else 1)

@@ -1,0 +1,56 @@
+"""What was asked for, and what became of it."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from configs.settings import get_settings
+from producer.commands.course import open_ledger
+from producer.options import Tag
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("--batch", help="Number or file name of a batch.")
+@click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
+@click.option("--seed", type=int)
+@click.option("--steps", type=int)
+@click.option("--scale", type=float)
+@click.option("--sampler", help="By any of its names.")
+@click.option("--flagged", is_flag=True, help="Only images that are probably no pictures: all of one colour.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="A column of the prompt file that is no parameter.")
+@click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Jobs listed; 0 is all.")
+@click.option("--before", type=int, metavar="JOB", help="Only jobs older than this one: the next page.")
+@click.option("--json", "form", flag_value="json", help="One JSON object a line, with every field.")
+@click.option("--csv", "form", flag_value="csv", help="CSV with every field.")
+def history(words: tuple[str, ...], limit: int, before: int | None, form: str | None, **wanted: Any) -> None:
+    """List jobs and their images, newest first.
+
+    Of several WORDS all must be in the prompt.
+
+    \b
+    promptmill history castle --seed 42
+    promptmill history --batch prompts.csv --state failed
+    promptmill history --tag category=Animals --limit 0 --csv > animals.csv
+    """
+    from producer.history import find_jobs, print_history
+
+    jobs = find_jobs(open_ledger().engine, words, limit=limit or None, before=before, **wanted)
+    print_history(jobs, get_settings().images_root, form=form or "table")
+
+
+@click.command()
+@click.argument("target", metavar="JOB|IMAGE")
+def show(target: str) -> None:
+    """Show everything about a job or an image file.
+
+    A job goes by its number. Of an image file it is shown what is written in it; no ledger is needed.
+    """
+    from db import queries
+    from producer.show import print_image, print_job
+
+    if target.isdecimal():
+        print_job(queries.find_job(open_ledger().engine, int(target)), get_settings().images_root)
+    else:
+        print_image(Path(target))

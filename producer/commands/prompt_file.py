@@ -1,0 +1,62 @@
+"""What begins with a file of prompts."""
+
+from typing import Any
+
+import click
+
+from configs.settings import get_settings
+from producer.commands.course import announce, conclude, follow, open_ledger, send
+from producer.options import equip_worker, submission_options, worker_options
+
+
+@click.command()
+@submission_options
+@worker_options
+def render(file: str, vram: int | None, **flags: Any) -> None:
+    """Make all images of FILE on this machine.
+
+    FILE holds prompts as CSV, TSV, plain text or JSON lines; - is standard input. Every row is checked first. The
+    queue, where none is configured, and a worker run for as long as it takes. Ctrl-C finishes the images in the
+    making and stops; `promptmill resume` goes on from there.
+
+    \b
+    promptmill render prompts.csv
+    promptmill render prompts.csv --steps 30 --sampler "Euler a" --num-images 4
+    """
+    from producer.local import LocalRendering
+    from producer.submit import check, record
+
+    settings, ledger = get_settings(), open_ledger()
+    equip_worker(flags["preset"], vram)
+    submission = check(file, settings, **flags)
+    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
+        batch = record(submission, ledger)
+        announce(batch)
+        counts = rendering.make(batch)
+    conclude(batch, counts)
+
+
+@click.command()
+@submission_options
+@click.option("--watch", is_flag=True, help="Show progress until the batch is done.")
+def submit(file: str, watch: bool, **flags: Any) -> None:
+    """Send all images of FILE to the workers.
+
+    FILE is as for `render`. Without a queue that runs it is only recorded, for a later `worker` or `resume`.
+
+    \b
+    promptmill submit prompts.csv --priority 2 --watch
+    """
+    from producer.queue import find_url
+    from producer.submit import check, record
+
+    settings, ledger = get_settings(), open_ledger()
+    batch = record(check(file, settings, **flags), ledger)
+    announce(batch)
+    url = find_url(settings)
+    if url is None:
+        click.echo(f"Recorded; it is sent when `promptmill worker` or `promptmill resume {batch.id}` starts.", err=True)
+        return
+    send(url, ledger, batch)
+    if watch:
+        follow(ledger, batch)
