@@ -135,6 +135,18 @@ def damage(engine: Engine) -> str:
     return "; ".join(row[0] for row in found if row[0] != "ok")
 
 
+def outcomes(engine: Engine, batch_id: int, after: int = 0) -> Iterator[Row[Any]]:
+    """The batch's jobs beyond ``after`` in order of id: state, prompt, seed, and the ``path`` of the image there is."""
+    columns = (Job.id, Job.state, Job.prompt, Job.seed, Image.path)
+    statement = select(*columns).outerjoin(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id)
+    return _paged(engine, statement, after)
+
+
+def pictures(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
+    """The batch's jobs that have an image, with it, in order of id."""
+    return _paged(engine, _with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
+
+
 def _with_image() -> Select[Any]:
     image = [column.label(f"image_{column.name}") for column in IMAGES.columns if column.name not in ("id", "job_id")]
     batch = Batch.name.label("batch")
@@ -154,9 +166,8 @@ def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
         yield Job.tags[name].as_string() == value
 
 
-def _paged(engine: Engine, statement: Select[Any]) -> Iterator[Row[Any]]:
-    """All rows of a select that has ``Job.id`` first, in order of id, with no transaction open between pages."""
-    last = 0
+def _paged(engine: Engine, statement: Select[Any], last: int = 0) -> Iterator[Row[Any]]:
+    """The rows beyond ``last`` of a select that has ``Job.id`` first, with no transaction open between pages."""
     while page := _read(engine, statement.where(Job.id > last).order_by(Job.id).limit(PAGE)):
         yield from page
         last = page[-1][0]

@@ -6,7 +6,7 @@ import click
 
 from configs.errors import ConfigError
 from db.errors import LedgerError
-from producer.commands import batch, installation, job, prompt_file, worker
+from producer.commands import batch, installation, job, prompt_file, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -22,6 +22,7 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.retry,
     job.history,
     job.show,
+    sheet.sheet,
     worker.worker,
     worker.bench,
     installation.doctor,

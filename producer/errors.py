@@ -3,7 +3,10 @@
 ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
 │   ├── InvalidPromptFile
-│   └── NoRecord
+│   ├── NoRecord
+│   ├── RunRefused
+│   └── SheetRefused
+├── OutdirUnusable          make room or give rights: the images are in the images folder
 ├── QueueUnreachable        wait and try again: the batch is recorded
 ├── QueueInUse              stop the other one: it has this home's queue
 ├── QueueNotStarted         read the queue server's log
@@ -45,6 +48,18 @@ class InvalidPromptFile(UsageError):
 
 class NoRecord(UsageError):
     """Raised when an image does not say what made it."""
+
+
+class RunRefused(UsageError):
+    """Raised when the flags of an original script ask for what it, or we, cannot do."""
+
+
+class SheetRefused(UsageError):
+    """Raised when pictures cannot be put on a page."""
+
+
+class OutdirUnusable(ProducerError):
+    """Raised when finished images cannot be put where they were asked for."""
 
 
 class QueueUnreachable(ProducerError):

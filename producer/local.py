@@ -1,7 +1,7 @@
 """Rendering on this machine: the queue where none is configured, a worker process, and their orderly end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -48,8 +48,8 @@ class LocalRendering:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def make(self, batch: Row[Any]) -> Counts:
-        """Send the batch and show how far it is until it is done.
+    def make(self, batch: Row[Any], at_look: Callable[[], object] | None = None) -> Counts:
+        """Send the batch and show how far it is until it is done; ``at_look`` is called at every look.
 
         The first interrupt pauses the batch and lets the worker finish what is on the device, the second gives that
         back too. Returns the counts at the end; with some left, it was interrupted.
@@ -60,7 +60,7 @@ class LocalRendering:
         """
         with Interrupts() as interrupts:
             self.queue.send_batch(self.ledger, batch.id)
-            self._follow(batch, interrupts)
+            self._follow(batch, interrupts, at_look)
             if interrupts:
                 self.ledger.pause_batch(batch.id)
                 click.echo("Stopping when what is being made is done. Ctrl-C again stops at once.", err=True)
@@ -77,10 +77,12 @@ class LocalRendering:
                 time.sleep(POLL)
             self._worker.stop(interrupts)
 
-    def _follow(self, batch: Row[Any], interrupts: Interrupts) -> None:
+    def _follow(self, batch: Row[Any], interrupts: Interrupts, at_look: Callable[[], object] | None) -> None:
         with open_display(batch.total) as display:
             for counts in follow(self.ledger.engine, batch.id):
                 display.show(counts)
+                if at_look:
+                    at_look()
                 if interrupts:
                     return
                 self._tend()

@@ -1,6 +1,7 @@
 """The course of a batch, as every command tells it: recorded, sent, followed, concluded."""
 
 import sys
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,8 @@ import click
 from configs.settings import get_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from sqlalchemy import Row
 
     from db.ledger import Ledger
@@ -46,21 +49,41 @@ def go_on(ledger: "Ledger", batch: "Row[Any]") -> None:
     settings = get_settings()
     counts = Counts.read(ledger.engine, batch.id)
     if not counts.left:
-        return conclude(batch, counts)
+        return conclude(ledger, batch, counts)
     if url := find_url(settings):
         return send(url, ledger, batch)
-    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
-        counts = rendering.make(batch)
-    return conclude(batch, counts)
+    log = settings.home / "logs" / "worker.log"
+    with LocalRendering(settings, ledger, log=log) as rendering, filling(ledger, batch) as fill:
+        counts = rendering.make(batch, fill)
+    return conclude(ledger, batch, counts)
 
 
 def follow(ledger: "Ledger", batch: "Row[Any]") -> None:
     from producer.progress import watch
 
-    conclude(batch, watch(ledger.engine, batch))
+    conclude(ledger, batch, watch(ledger.engine, batch))
 
 
-def conclude(batch: "Row[Any]", counts: "Counts") -> None:
+@contextmanager
+def filling(ledger: "Ledger", batch: "Row[Any]") -> "Iterator[Callable[[], None]]":
+    """What is to be called while the batch is made, so that its outdir fills; its troubles wait for `conclude`."""
+    from producer.errors import OutdirUnusable
+    from producer.outdir import open_notes
+    from producer.placing import Placing
+
+    settings = get_settings()
+    with open_notes(settings.home, batch) as notes:
+        placing = notes and Placing(notes, ledger.engine, batch, settings.images_root)
+
+        def fill() -> None:
+            with suppress(OutdirUnusable):
+                if placing:
+                    placing.advance()
+
+        yield fill
+
+
+def conclude(ledger: "Ledger", batch: "Row[Any]", counts: "Counts") -> None:
     """Say how it ended and where the images are; exits with 1 unless all succeeded."""
     if counts.left:
         click.echo(f"Stopped; `promptmill resume {batch.id}` goes on from there.", err=True)
@@ -68,4 +91,16 @@ def conclude(batch: "Row[Any]", counts: "Counts") -> None:
         how = f"{counts.failed} failed, {counts.cancelled} cancelled"
         click.echo(f"{how}; `promptmill history --batch {batch.id} --state failed` says why.", err=True)
     click.echo(f"{counts.succeeded} images in {get_settings().images_root / batch.folder}")
+    _fill_outdir(ledger, batch)
     sys.exit(0 if counts.all_succeeded else 1)
+
+
+def _fill_outdir(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.outdir import open_notes
+    from producer.placing import Placing
+
+    settings = get_settings()
+    with open_notes(settings.home, batch) as notes:
+        if notes:
+            Placing(notes, ledger.engine, batch, settings.images_root).finish()
+            click.echo(notes.summary())

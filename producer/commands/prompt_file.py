@@ -33,7 +33,7 @@ def render(file: str, vram: int | None, **flags: Any) -> None:
         batch = record(submission, ledger)
         announce(batch)
         counts = rendering.make(batch)
-    conclude(batch, counts)
+    conclude(ledger, batch, counts)
 
 
 @click.command()
