@@ -25,11 +25,12 @@ from worker.errors import (
     DeviceRefused,
     refusing,
 )
+from worker.families import find_family
 from worker.folder import Folder, check_pipeline_code, read_index, read_json
 from worker.footprint import Footprint, Placement
 from worker.opened import OpenedCheckpoint
 from worker.plain import PlainCheckpoint, find_pipeline, open_plain
-from worker.single_file import find_family, load_single_file
+from worker.single_file import load_single_file
 from worker.text import TextEncoder
 from worker.weights import PICKLES, hash_files, read_header
 
@@ -115,7 +116,7 @@ def open_checkpoint(
     Raises CheckpointMissing, CheckpointBroken, CheckpointUnsupported, CheckpointTooLarge, DeviceRefused.
     """
     target = pick_device(device)
-    with _quiet():
+    with quiet():
         checkpoint = _open(model, target, dtype)
     try:
         checkpoint.footprint.load(Placement.VISITING if offload else Placement.RESIDENT)
@@ -232,7 +233,7 @@ def _say_upcast(name: str, headers: list[dict[str, Any]], device: torch.device, 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' progress bars, logs and warnings off the terminal."""
     for logging_settings in (diffusers.utils.logging, transformers.utils.logging):
         logging_settings.set_verbosity_error()

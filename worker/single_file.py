@@ -4,76 +4,19 @@ Such a file holds weights alone. The configurations of the families are shipped;
 which it is.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from configs.checkpoints import SHIPPED, Way
-from worker.errors import CheckpointBroken, CheckpointUnsupported, refusing
-from worker.tokenizer import END, ClipVocabulary
+from configs.checkpoints import Way
+from worker.errors import CheckpointBroken, refusing
+from worker.families import Family, read_config
+from worker.tokenizer import ClipVocabulary
 
-UNET, EMA, VAE = "model.diffusion_model.", "model_ema.", "first_stage_model."
-TEXT = {Way.SD: ("cond_stage_model.",), Way.SDXL: ("conditioner.embedders.0.", "conditioner.embedders.1.")}
-"""Where the text encoders are."""
-FIRST_LAYER = UNET + "input_blocks.0.0.weight"
-CROSS_ATTENTION = ".attn2.to_k.weight"
-"""How the keys of the UNet end whose shapes tell the width of the text embeddings."""
 ABSENT = ("tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
 """Components of the pipelines that no file holds."""
-REFINER = 1280
-"""That width in SDXL's refiner."""
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What all files of one architecture have in common."""
-
-    folder: Path
-    """The configurations, as in a diffusers folder."""
-    way: Way = Way.SD
-    pads: tuple[int, ...] = (END,)
-    """The token that fills up a short prompt, by text encoder."""
-
-    @property
-    def models(self) -> list[str]:
-        """By their names in a diffusers folder."""
-        return sorted(config.parent.name for config in self.folder.glob("*/config.json"))
-
-
-FAMILIES = {
-    768: Family(SHIPPED / "sd-v1"),
-    1024: Family(SHIPPED / "sd-v2", pads=(0,)),
-    2048: Family(SHIPPED / "sdxl", Way.SDXL, (END, 0)),
-}
-"""By the width of the text embeddings."""
-
-
-def find_family(path: Path, header: Mapping[str, Any]) -> Family:
-    """The family of a file, by its header. Raises CheckpointUnsupported."""
-    if any(key.startswith(EMA) for key in header) and FIRST_LAYER not in header:
-        raise CheckpointUnsupported(
-            f"{path} has only the averaged (EMA) weights of training; get the file that is made for use."
-        )
-    width = next(
-        (header[key]["shape"][-1] for key in header if key.startswith(UNET) and key.endswith(CROSS_ATTENTION)), 0
-    )
-    if width == REFINER:
-        raise CheckpointUnsupported(f"{path} is a refiner, which needs another checkpoint's images; use the base.")
-    family = FAMILIES.get(width)
-    if family is None or not _is_whole(header, family):
-        raise CheckpointUnsupported(
-            f"{path} is no full Stable Diffusion 1.x, 2.x or XL checkpoint (UNet, VAE and text encoders); "
-            "other kinds are opened as diffusers folders."
-        )
-    if header[FIRST_LAYER]["shape"][1] != _read(family.folder / "unet" / "config.json")["in_channels"]:
-        raise CheckpointUnsupported(f"{path} is made for inpainting or depth; use a text-to-image checkpoint.")
-    if "edm_mean" in header:
-        raise CheckpointUnsupported(f"{path} is trained on another kind of noise (EDM); get it as a diffusers folder.")
-    return family
 
 
 def load_single_file(path: Path, family: Family, header: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
@@ -84,11 +27,11 @@ def load_single_file(path: Path, family: Family, header: Mapping[str, Any], dtyp
     names = ("tokenizer", "tokenizer_2")
     tokenizers = {name: ClipVocabulary(pad) for name, pad in zip(names, family.pads, strict=False)}
     models = _load(path, family, dtype)
-    scheduler_config = _read(family.folder / "scheduler" / "scheduler_config.json")
+    scheduler_config = read_config(family.folder / "scheduler" / "scheduler_config.json")
     scheduler_config.update(_noise(header))
     if family.way is Way.SD and scheduler_config["prediction_type"] == "v_prediction":
         scheduler_config["prediction_type"] = "v_prediction" if predicts_velocity(models["unet"]) else "epsilon"
-    zeros = _read(family.folder / "model_index.json").get("force_zeros_for_empty_prompt", False)
+    zeros = read_config(family.folder / "model_index.json").get("force_zeros_for_empty_prompt", False)
     return {**models, **tokenizers, "scheduler_config": scheduler_config, "zeros_for_empty": zeros}
 
 
@@ -105,11 +48,6 @@ def predicts_velocity(unet: Any) -> bool:
     return bool((prediction - latents).float().mean() < -1)
 
 
-def _is_whole(header: Mapping[str, Any], family: Family) -> bool:
-    parts = (VAE, *TEXT[family.way])
-    return FIRST_LAYER in header and all(any(key.startswith(part) for key in header) for part in parts)
-
-
 def _noise(header: Mapping[str, Any]) -> dict[str, Any]:
     """What empty tensors of some fine-tuned SDXL say of the noise schedule: a custom that ComfyUI and Forge share."""
     config: dict[str, Any] = {"prediction_type": "v_prediction"} if "v_pred" in header else {}
@@ -121,7 +59,7 @@ def _load(path: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
     pipeline_class = StableDiffusionXLPipeline if family.way is Way.SDXL else StableDiffusionPipeline
-    absent = {name: None for name in _read(family.folder / "model_index.json") if name in ABSENT}
+    absent = {name: None for name in read_config(family.folder / "model_index.json") if name in ABSENT}
     options = {"config": str(family.folder), "local_files_only": True, "torch_dtype": dtype, **absent}
     with refusing(CheckpointBroken, f"{path} cannot be loaded as {family.folder.name}"):
         try:
@@ -140,8 +78,3 @@ def _refuse_missing(path: Path, text_encoder: torch.nn.Module) -> None:
     for key, tensor in text_encoder.state_dict().items():
         if tensor.is_meta:
             raise CheckpointBroken(f"{path} lacks weights of the text encoder, {key} for one; download it again.")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config

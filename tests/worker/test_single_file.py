@@ -19,16 +19,8 @@ from tests.worker.ldm import write_single_file
 from tests.worker.pipelines import save_sdxl
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
-from worker.single_file import (
-    CROSS_ATTENTION,
-    FAMILIES,
-    FIRST_LAYER,
-    TEXT,
-    UNET,
-    Family,
-    find_family,
-    predicts_velocity,
-)
+from worker.families import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, TEXT, UNET, Family, find_family
+from worker.single_file import predicts_velocity
 from worker.tokenizer import END, START
 
 pytest.importorskip("instant_clip_tokenizer")
