@@ -62,6 +62,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     disk_watermark_mb: Annotated[int, Meta(ge=0)] = 500
     #: Format of the images; a batch may have another.
     image_format: Literal["png", "jpeg", "webp"] = "png"
+    #: What becomes of a picture that the safety checker finds unsafe: it is flagged and kept as it is, or also blurred,
+    #: or saved black. ``off`` looks at none.
+    safety: Literal["off", "flag", "blur", "black"] = "off"
+    #: Folder or hub id of the safety checker, or of a checkpoint that has one. None: that of the default ``model``.
+    safety_checker: str | None = None
+    #: Whether images of at least 65,536 pixels get the invisible watermark of the original scripts.
+    watermark: bool = False
+    #: What an image file says of how it was made: all of it, or ``none``. The ledger has it in any case.
+    metadata: Literal["full", "none"] = "full"
     #: Defaults of a job's parameters; they stand in a table of their own in the file.
     job: dict[str, Any] = {}
 

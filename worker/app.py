@@ -35,6 +35,7 @@ from worker.renderer import Renderer
 from worker.rendering import AnyRenderer
 from worker.rescue import Rescuer
 from worker.room import Rooms, most_rows
+from worker.safety import open_checker
 from worker.tasks import ChunkRunner
 
 if TYPE_CHECKING:
@@ -136,18 +137,18 @@ def open_engine(
     on_hungry: Callable[[], object] = lambda: None,
     on_lost: Callable[[], object] = lambda: None,
 ) -> Engine:
-    """An engine that opens checkpoints as the settings say."""
+    """An engine that opens checkpoints as the settings say. Raises CheckpointRefused where the safety checker is."""
     if settings.exact:
         make_deterministic()
     device = pick_device(settings.device)
     cap_memory(device, settings.vram)
-    most = settings.max_rows or most_rows(device)
+    most, checker = settings.max_rows or most_rows(device), open_checker(settings)
 
     def open_renderer(model: str, progress: Progress) -> AnyRenderer:
         checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype, offload=settings.offload)
         return make_renderer(checkpoint, settings, progress)
 
-    return Engine(open_renderer, max_rows=most, on_hungry=on_hungry, on_lost=on_lost)
+    return Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost)
 
 
 def make_renderer(checkpoint: Checkpoint | PlainCheckpoint, settings: Settings, progress: Progress) -> AnyRenderer:

@@ -19,6 +19,7 @@ from worker.memory import release_memory
 from worker.progress import Progress
 from worker.rendering import AnyRenderer, InFlight
 from worker.room import Room
+from worker.safety import SafetyChecker, score
 from worker.sample import Picture, Pixels, Sample, Shape
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,10 @@ class Engine:
 
     open_renderer: opens the checkpoint of a model, on the engine's thread, after the last one is released; the renderer
     charges its time to the progress it is given. max_rows: the most rows of one UNet call; the renderer's rooms may say
-    less for a size. vae_batch: images that are awaited for one VAE call. on_hungry: called before each UNet call that
-    finds the engine hungry. on_lost: called first when the device is lost; the engine ends with it, and so should the
-    process. Both, and the callbacks of the futures, run on the engine's thread: keep them short.
+    less for a size. vae_batch: images that are awaited for one VAE call. checker: looks at every picture. on_hungry:
+    called before each UNet call that finds the engine hungry. on_lost: called first when the device is lost; the engine
+    ends with it, and so should the process. Both, and the callbacks of the futures, run on the engine's thread: keep
+    them short.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Engine:
         *,
         max_rows: int = 16,
         vae_batch: int = 4,
+        checker: SafetyChecker | None = None,
         on_hungry: Callable[[], object] = lambda: None,
         on_lost: Callable[[], object] = lambda: None,
     ) -> None:
@@ -86,6 +89,7 @@ class Engine:
         # One sample fits in any case; how many more, the renderer's room for the size will say.
         self._batcher: Batcher[Request] = Batcher(1)
         self._vae_batch = vae_batch
+        self._checker = checker
         self._landed: dict[Shape, list[Request]] = {}
         self._inbox: deque[Request] = deque()
         self._cancelled = False
@@ -311,13 +315,15 @@ class Engine:
         try:
             with self.progress.stage("vae"):
                 images = self.renderer.decode(_flights(requests))
+            with self.progress.stage("safety"):
+                scores = score(self._checker, images)
         except Exception as error:
             self._fail(requests, error)
         else:
-            for request, flight, pixels in zip(requests, _flights(requests), images, strict=True):
-                self._deliver(request, flight, pixels)
+            for request, flight, pixels, found in zip(requests, _flights(requests), images, scores, strict=True):
+                self._deliver(request, flight, pixels, found)
 
-    def _deliver(self, request: Request, flight: InFlight, pixels: Pixels | None) -> None:
+    def _deliver(self, request: Request, flight: InFlight, pixels: Pixels | None, safety_score: float | None) -> None:
         checkpoint = self.renderer.checkpoint
         if pixels is None:
             return self._fail([request], flight.error or NonFiniteImage("The image came out as NaN or infinity."))
@@ -332,6 +338,7 @@ class Engine:
                 device=checkpoint.device_name,
                 dtype=flight.dtype,
                 checkpoint_hash=checkpoint.hash,
+                safety_score=safety_score,
             )
         )
 

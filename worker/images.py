@@ -20,6 +20,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from configs import watermark
 from worker.errors import DiskFull, PathRefused
 from worker.infotext import write_infotext
 from worker.sample import Pixels
@@ -78,10 +79,10 @@ def image_path(root: Path, batch_folder: str, name: str) -> Path:
     return folder / name
 
 
-def save_image(pixels: Pixels, path: Path, *, metadata: Mapping[str, Any]) -> SavedImage:
+def save_image(pixels: Pixels, path: Path, *, metadata: Mapping[str, Any] | None) -> SavedImage:
     """Save pixels (H, W, 3) under `path`, in the format of its suffix; replaces what is there.
 
-    metadata: what made the image, by the ledger's words; goes into the file as JSON and as infotext.
+    metadata: what made the image, by the ledger's words; goes into the file as JSON and as infotext, or None.
     When it returns, file and name are on disk; when it raises, nothing of it is. Raises DiskFull.
     """
     content = encode_image(pixels, path.suffix, metadata)
@@ -117,20 +118,26 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
-def encode_image(pixels: Pixels, suffix: str, metadata: Mapping[str, Any]) -> bytes:
+def encode_image(pixels: Pixels, suffix: str, metadata: Mapping[str, Any] | None) -> bytes:
     """The content of an image file of pixels (H, W, 3)."""
     image, buffer = Image.fromarray(pixels), io.BytesIO()
-    infotext, record = write_infotext(metadata), json.dumps(dict(metadata), default=str)
+    texts = (write_infotext(metadata), json.dumps(dict(metadata), default=str)) if metadata else None
     if suffix == SUFFIXES["png"]:
         # Level 1: a quarter less time than level 6 for a tenth more bytes.
-        image.save(buffer, "PNG", compress_level=1, pnginfo=_png_chunks(infotext, record))
+        image.save(buffer, "PNG", compress_level=1, pnginfo=texts and _png_chunks(*texts))
     elif suffix == SUFFIXES["jpeg"]:
-        image.save(buffer, "JPEG", quality=95, exif=_exif(infotext, record))
+        image.save(buffer, "JPEG", quality=95, exif=_exif(*texts) if texts else b"")
     elif suffix == SUFFIXES["webp"]:
-        image.save(buffer, "WEBP", quality=95, exif=_exif(infotext, record))
+        image.save(buffer, "WEBP", quality=95, exif=_exif(*texts) if texts else b"")
     else:
         raise PathRefused(f"Images are not saved as {suffix!r}; use one of {', '.join(SUFFIXES.values())}.")
     return buffer.getvalue()
+
+
+def is_marked(path: Path) -> bool:
+    """Whether the watermark can be read in an image file."""
+    with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        return watermark.is_marked(np.asarray(image.convert("RGB")))
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["text", "unet", "sampler", "vae", "open", "wait", "other"]
-"""Encoding prompts; UNet calls; noise and sampler steps; VAE calls; opening checkpoints; no work; all the rest."""
+Stage = Literal["text", "unet", "sampler", "vae", "safety", "open", "wait", "other"]
+"""Prompts; UNet calls; noise and sampler steps; VAE calls; the safety checker; opening checkpoints; no work; rest."""
 
 
 @dataclass(slots=True)

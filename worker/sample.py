@@ -76,3 +76,5 @@ class Picture:
     device: str
     dtype: str
     checkpoint_hash: str
+    safety_score: float | None = None
+    """Above 0 where the safety checker finds it unsafe. None without a checker."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from configs.parameters import Parameters
 from configs.settings import Settings
+from configs.watermark import embed
 from db import queries
 from db.ledger import Claim, Ledger
 from db.models import JobState
@@ -27,9 +29,10 @@ from worker.errors import (
     NonFiniteImage,
     OutOfMemory,
 )
-from worker.images import image_name, image_path, is_flat, save_image
+from worker.images import image_name, image_path, is_flat, is_marked, save_image
 from worker.leases import Leases
-from worker.sample import Picture, Sample
+from worker.safety import hide
+from worker.sample import Picture, Pixels, Sample
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,11 @@ VERSIONS = {library: version(library) for library in LIBRARIES}
 SAMPLED = (
     "model", "prompt", "negative_prompt", "sampler", "steps", "scale", "width", "height", "seed", "eta", "strength"
 )  # fmt: skip
+
+#: Columns of a job that say what was asked for.
+PARAMETERS = tuple(name for name in Parameters.__struct_fields__ if name != "num_images")
+#: The flag of a picture that the safety checker found unsafe.
+UNSAFE = "unsafe"
 
 #: The ledger's word for a failure, by its class.
 CAUSES = {
@@ -123,11 +131,29 @@ class ChunkRunner:
         path = image_path(self.settings.images_root, job.folder, name)
         facts = provenance(picture, self.name)
         if flag := facts["flagged"]:
-            log.warning("Job %d made a %s picture; `promptmill history --flagged` lists all such.", job.id, flag)
-        saved = save_image(picture.pixels, path, metadata={**parameters(job), **facts, "job": job.id})
+            log.warning("Job %d's picture is %s; `promptmill history --flagged` lists all such.", job.id, flag)
+        record = {**parameters(job), **facts, "job": job.id} if self.settings.metadata == "full" else None
+        saved = save_image(self._finished(picture, flag), path, metadata=record)
         height, width = picture.pixels.shape[:2]
         where = path.relative_to(self.settings.images_root.resolve()).as_posix()
-        return {**facts, "path": where, "sha256": saved.sha256, "bytes": saved.bytes, "width": width, "height": height}
+        return {
+            **facts, "path": where, "sha256": saved.sha256, "bytes": saved.bytes, "width": width, "height": height,
+            "watermark": self._is_marked(job, path),
+        }  # fmt: skip
+
+    def _finished(self, picture: Picture, flag: str | None) -> Pixels:
+        """The pixels as they are saved: hidden where unsafe, and marked."""
+        pixels = hide(picture.pixels, self.settings.safety) if flag == UNSAFE else picture.pixels
+        return embed(pixels) if self.settings.watermark else pixels
+
+    def _is_marked(self, job: Row[Any], path: Path) -> bool:
+        """Whether the watermark can be read in the file: a small picture has none, and lossy formats may blur it."""
+        if not self.settings.watermark:
+            return False
+        marked = is_marked(path)
+        if not marked:
+            log.info("Job %d's image has no watermark that can be read; docs/safety.md says why.", job.id)
+        return marked
 
     def _end(self, job: Row[Any], claim: Claim, error: BaseException) -> bool:
         """After an error: what happens next is the error's class. Returns whether the job is queued again."""
@@ -159,8 +185,8 @@ def cause_of(error: BaseException) -> str:
 
 
 def parameters(job: Row[Any]) -> dict[str, Any]:
-    """What was asked for, by the words of the ledger."""
-    return {name: getattr(job, name) for name in (*SAMPLED, "init_image", "tags")}
+    """What was asked for, by the words of the ledger: all that another job needs to be the same."""
+    return {name: getattr(job, name) for name in (*PARAMETERS, "noise", "tags")}
 
 
 def provenance(picture: Picture, worker: str) -> dict[str, Any]:
@@ -173,10 +199,18 @@ def provenance(picture: Picture, worker: str) -> dict[str, Any]:
         "batch_rows": picture.rows,
         "vae_batch": picture.images,
         "exact": picture.exact,
-        "flagged": "flat" if is_flat(picture.pixels) else None,
+        "flagged": flag_of(picture),
+        "safety_score": picture.safety_score,
         "checkpoint_hash": picture.checkpoint_hash,
         "versions": VERSIONS,
     }
+
+
+def flag_of(picture: Picture) -> str | None:
+    """One word for why the picture should be looked at; None where it looks right."""
+    if picture.safety_score is not None and picture.safety_score > 0:
+        return UNSAFE
+    return "flat" if is_flat(picture.pixels) else None
 
 
 def _sample(job: Row[Any]) -> Sample:

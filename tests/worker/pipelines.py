@@ -22,12 +22,14 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    CLIPConfig,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -267,3 +269,22 @@ def make_scheduler(checkpoint: Checkpoint, name: str) -> Any:
     kind = getattr(diffusers, sampler.scheduler or checkpoint.scheduler_config["_class_name"])
     options = {"clip_sample": False, **({"skip_prk_steps": True} if name == "PLMS" else {}), **sampler.options}
     return kind.from_config({**checkpoint.scheduler_config, **options})
+
+
+def save_checker(folder: Path, *, threshold: float = 0.0, side: int = 32, **vision: Any) -> Path:
+    """A safety checker, its concepts in random directions, all with one threshold."""
+    torch.manual_seed(0)
+    layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = CLIPConfig(
+        vision_config={**layers, "image_size": side, "patch_size": 8, **vision},
+        text_config={**layers, "vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 1},
+        projection_dim=16,
+    )
+    checker = StableDiffusionSafetyChecker(config)
+    with torch.no_grad():
+        for embeds in (checker.concept_embeds, checker.special_care_embeds):
+            embeds.normal_()
+        for thresholds in (checker.concept_embeds_weights, checker.special_care_embeds_weights):
+            thresholds.fill_(threshold)
+    checker.save_pretrained(folder)
+    return folder

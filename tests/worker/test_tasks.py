@@ -167,7 +167,7 @@ def test_a_picture_of_one_colour_is_flagged(
     tamper(lambda checkpoint: [tensor.zero_() for tensor in checkpoint.vae.decoder.conv_out.parameters()])
     (found,) = bench().render(jobs({}))
     assert (found.state.value, found.image_flagged) == ("succeeded", "flat")
-    assert "made a flat picture" in caplog.text
+    assert "picture is flat" in caplog.text
 
 
 def test_an_image_that_is_not_finite_fails_at_once(bench: Any, jobs: Any, tamper: Any) -> None:
