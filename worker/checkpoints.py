@@ -14,7 +14,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from configs.checkpoints import PIPELINES, Way, checkpoint_path, choose_way
 from worker.errors import (
@@ -63,6 +63,8 @@ class Checkpoint(OpenedCheckpoint):
     tokenizer_2: Any = None
     zeros_for_empty: bool = False
     """Whether the UNet was trained with zeros for an empty negative prompt."""
+    speedups: tuple[str, ...] = ()
+    """What was changed in the models for speed, see `speed_up`."""
 
     @property
     def text_encoders(self) -> list[TextEncoder]:
@@ -162,7 +164,7 @@ def _open_folder(
     _say_upcast(name, folder.headers, device, dtype)
     for tokenizer in ("tokenizer", "tokenizer_2") if way is Way.SDXL else ("tokenizer",):
         with refusing(CheckpointBroken, f"The {tokenizer} in {path} cannot be loaded"):
-            models[tokenizer] = CLIPTokenizer.from_pretrained(path / tokenizer, local_files_only=True)
+            models[tokenizer] = CLIPTokenizerFast.from_pretrained(path / tokenizer, local_files_only=True)
     zeros = way is Way.SDXL and index.get("force_zeros_for_empty_prompt", True)
     scheduler_config = read_json(path / "scheduler" / "scheduler_config.json")
     parts = {**models, "scheduler_config": scheduler_config, "zeros_for_empty": zeros}

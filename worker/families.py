@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.checkpoints import SHIPPED, Way
+from configs.clip import END
 from worker.errors import CheckpointUnsupported
-from worker.tokenizer import END
 
 UNET, EMA, VAE = "model.diffusion_model.", "model_ema.", "first_stage_model."
 TEXT = {Way.SD: ("cond_stage_model.",), Way.SDXL: ("conditioner.embedders.0.", "conditioner.embedders.1.")}

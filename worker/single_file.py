@@ -22,7 +22,7 @@ ABSENT = ("tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_ex
 def load_single_file(path: Path, family: Family, header: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     """Models and tokenizers by their names in a diffusers folder, and the fields of a checkpoint beside them.
 
-    EMA weights beside the others are left alone. Raises CheckpointBroken; CheckpointMissing without a tokenizer.
+    EMA weights beside the others are left alone. Raises CheckpointBroken.
     """
     names = ("tokenizer", "tokenizer_2")
     tokenizers = {name: ClipVocabulary(pad) for name, pad in zip(names, family.pads, strict=False)}

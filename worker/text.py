@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from worker.conditions import Conditions
+from worker.tokenizer import ClipVocabulary
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +33,16 @@ class TextEncoder:
         return self._model(tokens, attention_mask=mask, output_hidden_states=True)
 
     def excess(self, text: str) -> str:
-        """The end of a text that does not fit in the encoder's length."""
-        ids = self._tokenizer.encode(text)
-        return str(self._tokenizer.decode(ids[self.length - 1 : -1])) if len(ids) > self.length else ""
+        """The end of a text that does not fit in the encoder's length, as it is written."""
+        places = self._places(text)
+        return text[places[self.length - 1][0] :].strip() if len(places) > self.length else ""
+
+    def _places(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text its tokens come from."""
+        if isinstance(self._tokenizer, ClipVocabulary):
+            return self._tokenizer.places(text)
+        places: list[tuple[int, int]] = self._tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+        return places
 
 
 class PromptEmbeddings:

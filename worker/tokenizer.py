@@ -1,38 +1,22 @@
-"""CLIP's tokenizer with its real vocabulary, for checkpoints that carry none: no file to find and nothing to fetch."""
+"""CLIP's tokenizer for checkpoints that carry none: single files."""
 
-import unicodedata
-
-from worker.errors import CheckpointMissing
-
-START, END = 49406, 49407
+from configs.clip import END, LENGTH, START, load_tokenizer
 
 
 class ClipVocabulary:
-    """Byte-pair encoding as OpenAI's CLIP was trained with, out of the package `instant-clip-tokenizer`.
+    """The part of transformers' CLIPTokenizer that is needed here, on the vocabulary that is shipped."""
 
-    It has the part of transformers' CLIPTokenizer that is needed here, and gives the same ids, but that the names of
-    special tokens in a text are text like any other.
-    """
-
-    model_max_length = 77
+    model_max_length = LENGTH
 
     def __init__(self, pad_token_id: int = END) -> None:
-        """Padding is the end token in Stable Diffusion 1.x, and 0 in 2.x. Raises CheckpointMissing."""
+        """Padding is the end token in Stable Diffusion 1.x, and 0 in 2.x."""
         self.pad_token_id = pad_token_id
-        try:
-            from instant_clip_tokenizer import Tokenizer
-        except ImportError as error:
-            raise CheckpointMissing(
-                "A single file needs the package instant-clip-tokenizer, which has no wheel for this Python or "
-                "processor: use Python 3.10 to 3.12 on x86-64 or macOS, or this checkpoint as a diffusers folder."
-            ) from error
-        self._tokenizer = Tokenizer()
+        self._tokenizer = load_tokenizer()
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text of any length, between the start and the end token."""
-        words = " ".join(unicodedata.normalize("NFC", text).split())
-        return [START, *self._tokenizer.encode(words), END]
+        return [START, *self._tokenizer.encode(text).ids, END]
 
-    def decode(self, ids: list[int]) -> str:
-        """The text of ids, in lower case."""
-        return str(self._tokenizer.decode(ids)).strip()
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Where in the text each of those ids comes from; the start and the end token from nowhere."""
+        return [(0, 0), *self._tokenizer.encode(text).offsets, (0, 0)]

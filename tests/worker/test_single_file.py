@@ -3,7 +3,6 @@ import hashlib
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,14 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from configs.checkpoints import SHIPPED, Way
+from configs.clip import END, START
 from tests.worker.ldm import write_single_file
 from tests.worker.pipelines import save_sdxl
 from worker.checkpoints import Checkpoint, open_checkpoint
-from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
+from worker.errors import CheckpointBroken, CheckpointUnsupported
 from worker.families import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, TEXT, UNET, Family, find_family
 from worker.single_file import predicts_velocity
-from worker.tokenizer import END, START
 
-pytest.importorskip("instant_clip_tokenizer")
 WIDTH = 32
 """Of the tiny checkpoint's text embeddings."""
 SDXL_WIDTH = 72
@@ -185,12 +183,6 @@ def test_a_file_of_averages_alone_is_explained(single: Path) -> None:
 def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
     with pytest.raises(CheckpointUnsupported, match="no full Stable Diffusion"):
         open_on_cpu(folder / "unet" / "diffusion_pytorch_model.safetensors")
-
-
-def test_without_the_vocabulary_nothing_is_loaded(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "instant_clip_tokenizer", None)
-    with pytest.raises(CheckpointMissing, match="instant-clip-tokenizer"):
-        open_on_cpu(single)
 
 
 def header(width: int, channels: int = 4) -> dict[str, Any]:

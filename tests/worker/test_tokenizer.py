@@ -1,9 +1,7 @@
-import sys
-
 import pytest
 
-from worker.errors import CheckpointMissing
-from worker.tokenizer import END, START, ClipVocabulary
+from configs.clip import END, START
+from worker.tokenizer import ClipVocabulary
 
 # Ids by transformers' CLIPTokenizer with OpenAI's vocabulary.
 IDS = {
@@ -13,30 +11,19 @@ IDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def vocabulary() -> ClipVocabulary:
-    pytest.importorskip("instant_clip_tokenizer")
-    return ClipVocabulary()
-
-
 @pytest.mark.parametrize("text", IDS)
-def test_the_ids_are_those_of_clip(vocabulary: ClipVocabulary, text: str) -> None:
-    assert vocabulary.encode(text) == [START, *IDS[text], END]
+def test_the_ids_are_those_of_clip(text: str) -> None:
+    assert ClipVocabulary().encode(text) == [START, *IDS[text], END]
 
 
-def test_a_letter_and_its_accent_are_one(vocabulary: ClipVocabulary) -> None:
-    assert vocabulary.encode("cafe\u0301") == vocabulary.encode("CAF\u00c9") == [START, 15304, END]
+def test_a_letter_and_its_accent_are_one() -> None:
+    assert ClipVocabulary().encode("cafe\u0301") == ClipVocabulary().encode("CAF\u00c9") == [START, 15304, END]
 
 
-def test_the_name_of_a_special_token_is_text(vocabulary: ClipVocabulary) -> None:
-    assert END not in vocabulary.encode("<|endoftext|> a")[:-1]
+def test_the_name_of_a_special_token_is_text() -> None:
+    assert END not in ClipVocabulary().encode("<|endoftext|> a")[:-1]
 
 
-def test_ids_can_be_read(vocabulary: ClipVocabulary) -> None:
-    assert vocabulary.decode(IDS["a photograph of an astronaut riding a horse"][4:]) == "astronaut riding a horse"
-
-
-def test_without_the_package_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "instant_clip_tokenizer", None)
-    with pytest.raises(CheckpointMissing, match=r"Python 3.10 to 3.12 .* diffusers folder"):
-        ClipVocabulary()
+def test_tokens_are_found_in_the_text_they_come_from() -> None:
+    text = "An Astronaut  riding"
+    assert [text[start:end] for start, end in ClipVocabulary().places(text)[1:-1]] == ["An", "Astronaut", "riding"]
