@@ -85,6 +85,12 @@ def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
     return {state: found.get(state, 0) for state in JobState}
 
 
+def flags(engine: Engine, batch_id: int) -> dict[str, int]:
+    """How many images of the batch are flagged, by the word."""
+    statement = select(Image.flagged, func.count()).join(JOBS, Job.id == Image.job_id).where(Job.batch_id == batch_id)
+    return dict(_read(engine, statement.where(FLAGGED).group_by(Image.flagged).order_by(Image.flagged)))  # type: ignore[arg-type]
+
+
 def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
     queued = Job.state == JobState.QUEUED

@@ -99,9 +99,15 @@ def print_batch(engine: Engine, batch: Row[Any], root: Path) -> None:
             **{name: moment(time) for name, time in times.items()},
             "jobs": batch.total,
             **{state.value: counts[state] for state in JobState},
+            "flagged": flagged(queries.flags(engine, batch.id)),
             "images": root / batch.folder,
         }
     )
+
+
+def flagged(flags: Mapping[str, int]) -> str:
+    """Numbers of flagged images: ``1 flat, 2 unsafe``."""
+    return ", ".join(f"{count} {flag}" for flag, count in flags.items())
 
 
 def standing(batch: Row[Any], counts: Mapping[JobState, int]) -> str:
@@ -133,7 +139,8 @@ def _line(row: Row[Any]) -> tuple[object, ...]:
 
 
 def _image(row: Row[Any]) -> str:
-    """Where the image is, and what is wrong with it; or why there is none."""
+    """Where the image is, and what is wrong with it, with the score of an unsafe one; or why there is none."""
     if not row.image_path:
         return row.cause or ""
-    return f"{row.image_path} ({row.image_flagged})" if row.image_flagged else str(row.image_path)
+    score = f" {row.image_safety_score:+.3f}" if row.image_flagged == "unsafe" else ""
+    return f"{row.image_path} ({row.image_flagged}{score})" if row.image_flagged else str(row.image_path)

@@ -90,9 +90,20 @@ def conclude(ledger: "Ledger", batch: "Row[Any]", counts: "Counts") -> None:
     if counts.failed or counts.cancelled:
         how = f"{counts.failed} failed, {counts.cancelled} cancelled"
         click.echo(f"{how}; `promptmill history --batch {batch.id} --state failed` says why.", err=True)
+    _tell_flags(ledger, batch)
     click.echo(f"{counts.succeeded} images in {get_settings().images_root / batch.folder}")
     _fill_outdir(ledger, batch)
     sys.exit(0 if counts.all_succeeded else 1)
+
+
+def _tell_flags(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from db import queries
+    from producer.history import flagged
+
+    if flags := queries.flags(ledger.engine, batch.id):
+        click.echo(
+            f"Flagged: {flagged(flags)}; `promptmill history --batch {batch.id} --flagged` lists them.", err=True
+        )
 
 
 def _fill_outdir(ledger: "Ledger", batch: "Row[Any]") -> None:

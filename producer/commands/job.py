@@ -18,7 +18,7 @@ from producer.options import Tag
 @click.option("--steps", type=int)
 @click.option("--scale", type=float)
 @click.option("--sampler", help="By any of its names.")
-@click.option("--flagged", is_flag=True, help="Only images that are probably no pictures: all of one colour.")
+@click.option("--flagged", is_flag=True, help="Only images to look at: of one colour, or unsafe.")
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="A column of the prompt file that is no parameter.")
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Jobs listed; 0 is all.")
 @click.option("--before", type=int, metavar="JOB", help="Only jobs older than this one: the next page.")

@@ -66,6 +66,20 @@ def test_a_flagged_image_is_found_and_marked(history: Call, promptmill: Call, ho
     assert "0001-cats/1.png (flat)" in promptmill("history", "--flagged").stdout
 
 
+def test_unsafe_images_are_listed_with_the_score_and_counted(
+    history: Call, promptmill: Call, home_ledger: Ledger
+) -> None:
+    unsafe, safe, flat = home_ledger.start_jobs([1, 2, 3], "w", 15)
+    home_ledger.finish_job(unsafe, {**IMAGE, "flagged": "unsafe", "safety_score": 0.013})
+    home_ledger.finish_job(safe, {**IMAGE, "safety_score": -0.2})
+    home_ledger.finish_job(flat, {**IMAGE, "flagged": "flat"})
+    assert history("--flagged") == [3, 1]
+    assert "0001-cats/1.png (unsafe +0.013)" in promptmill("history", "--flagged").stdout
+    listing = "Flagged: 1 flat, 1 unsafe; `promptmill history --batch 1 --flagged` lists them."
+    assert listing in promptmill("watch").stderr
+    assert "1 flat, 1 unsafe" in promptmill("status", "1").stdout
+
+
 def test_csv_has_every_field_by_the_ledgers_words(history: Call, promptmill: Call) -> None:
     assert history()
     rows = list(csv.DictReader(io.StringIO(promptmill("history", "--csv").stdout)))
