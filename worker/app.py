@@ -36,6 +36,7 @@ from worker.rendering import AnyRenderer
 from worker.rescue import Rescuer
 from worker.room import Rooms, most_rows
 from worker.safety import open_checker
+from worker.sample import Form
 from worker.tasks import ChunkRunner
 
 if TYPE_CHECKING:
@@ -144,8 +145,9 @@ def open_engine(
     cap_memory(device, settings.vram)
     most, checker = settings.max_rows or most_rows(device), open_checker(settings)
 
-    def open_renderer(model: str, progress: Progress) -> AnyRenderer:
-        checkpoint = open_checkpoint(model, device=settings.device, dtype=settings.dtype, offload=settings.offload)
+    def open_renderer(form: Form, progress: Progress) -> AnyRenderer:
+        dtype = form.precision or settings.dtype
+        checkpoint = open_checkpoint(form.model, device=settings.device, dtype=dtype, offload=settings.offload)
         return make_renderer(checkpoint, settings, progress)
 
     return Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Generic, Protocol, TypeVar
 
-from worker.sample import Shape
+from worker.sample import Form, Shape
 
 #: Seconds by which one level of priority makes a sample less urgent.
 AGEING = 600.0
@@ -119,7 +119,7 @@ class Batcher(Generic[Item]):
     def __init__(self, max_rows: int, *, delay: float = DELAY, clock: Callable[[], float] = time.monotonic) -> None:
         self.max_rows = max_rows
         self.delay = delay
-        self.model: str | None = None
+        self.form: Form | None = None
         """The checkpoint of the last call."""
         self._clock = clock
         self._limits: dict[Shape, int] = {}
@@ -139,13 +139,13 @@ class Batcher(Generic[Item]):
     def share(self) -> list[Item]:
         """The samples of the next step; those returned for the first time have just been admitted.
 
-        All are of one shape. It is of another checkpoint than `model` only when nothing of that one is running.
+        All are of one shape. It is of another checkpoint than `form` only when nothing of that one is running.
         """
         if not self._buckets:
             return []
         horizon = self._horizon()
         if not any(bucket.is_ready(horizon) for bucket in self._open()):
-            self.model = min(self._buckets.values(), key=lambda bucket: bucket.first).shape.model
+            self.form = min(self._buckets.values(), key=lambda bucket: bucket.first).shape.form
         return self._turn(horizon).share(self._horizon)
 
     def remove(self, item: Item) -> None:
@@ -168,10 +168,14 @@ class Batcher(Generic[Item]):
         buckets = self._buckets.values() if shape is None else filter(None, [self._buckets.get(shape)])
         return [place.item for bucket in buckets for place in bucket.running]
 
+    def waiting(self, shape: Shape) -> list[Item]:
+        """The samples of that shape that wait."""
+        bucket = self._buckets.get(shape)
+        return [place.item for place in bucket.waiting] if bucket else []
+
     def waiting_rows(self, shape: Shape) -> int:
         """Rows of the samples of that shape that wait."""
-        bucket = self._buckets.get(shape)
-        return sum(place.item.rows for place in bucket.waiting) if bucket else 0
+        return sum(item.rows for item in self.waiting(shape))
 
     def is_hungry(self) -> bool:
         """Whether more samples would help: those that wait for the open checkpoint fill no other call."""
@@ -194,7 +198,7 @@ class Batcher(Generic[Item]):
         )
 
     def _open(self) -> list[Bucket[Item]]:
-        return [bucket for bucket in self._buckets.values() if bucket.shape.model == self.model]
+        return [bucket for bucket in self._buckets.values() if bucket.shape.form == self.form]
 
     def _turn(self, horizon: float) -> Bucket[Item]:
         """The bucket of the open checkpoint whose turn it is."""

@@ -20,7 +20,7 @@ from worker.progress import Progress
 from worker.rendering import AnyRenderer, InFlight
 from worker.room import Room
 from worker.safety import SafetyChecker, score
-from worker.sample import Picture, Pixels, Sample, Shape
+from worker.sample import Form, Picture, Pixels, Sample, Shape
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Closing(Enum):
 class Engine:
     """Renders samples, whatever checkpoints they want. `submit` and `close` may be called from any thread.
 
-    open_renderer: opens the checkpoint of a model, on the engine's thread, after the last one is released; the renderer
+    open_renderer: opens a checkpoint, on the engine's thread, after the last one is released; the renderer
     charges its time to the progress it is given. max_rows: the most rows of one UNet call; the renderer's rooms may say
     less for a size. vae_batch: images that are awaited for one VAE call. checker: looks at every picture. on_hungry:
     called before each UNet call that finds the engine hungry. on_lost: called first when the device is lost; the engine
@@ -72,7 +72,7 @@ class Engine:
 
     def __init__(
         self,
-        open_renderer: Callable[[str, Progress], AnyRenderer],
+        open_renderer: Callable[[Form, Progress], AnyRenderer],
         *,
         max_rows: int = 16,
         vae_batch: int = 4,
@@ -83,8 +83,8 @@ class Engine:
         self.progress = Progress()
         self._open_renderer = open_renderer
         self._renderer: AnyRenderer | None = None
-        self._model: str | None = None
-        self._refused: dict[str, tuple[float, CheckpointRefused]] = {}
+        self._form: Form | None = None
+        self._refused: dict[Form, tuple[float, CheckpointRefused]] = {}
         self._most_rows = max_rows
         # One sample fits in any case; how many more, the renderer's room for the size will say.
         self._batcher: Batcher[Request] = Batcher(1)
@@ -111,6 +111,10 @@ class Engine:
     def max_rows(self, shape: Shape) -> int:
         """The most rows of one UNet call of that shape, as it stands now."""
         return self._batcher.limit(shape)
+
+    def waiting_work(self, shape: Shape) -> int:
+        """Rows × steps of the samples of that shape that wait. Only the engine's thread may ask."""
+        return sum(request.sample.rows * request.sample.steps for request in self._batcher.waiting(shape))
 
     @property
     def is_hungry(self) -> bool:
@@ -145,7 +149,7 @@ class Engine:
     def step(self) -> None:
         """One denoising step for the samples that share the next UNet call, and the pictures it completes."""
         requests = self._batcher.share()
-        if requests and requests[0].shape.model != self._model:
+        if requests and requests[0].shape.form != self._form:
             requests = self._switch(requests)
         while requests and self._follow_room(requests[0].shape):
             requests = self._batcher.share()
@@ -206,7 +210,7 @@ class Engine:
     def _take_in(self, arrived: deque[Request]) -> None:
         """Queue new requests, but for those of a checkpoint that was refused a moment ago."""
         for request in arrived:
-            refused_at, refusal = self._refused.get(request.shape.model, (0.0, None))
+            refused_at, refusal = self._refused.get(request.shape.form, (0.0, None))
             if refusal and time.monotonic() - refused_at < REFUSED_FOR:
                 _refuse([request], copy(refusal))
             else:
@@ -230,29 +234,29 @@ class Engine:
 
     def _switch(self, requests: list[Request]) -> list[Request]:
         """Open the checkpoint that they want in place of the last; those that can go on with it."""
-        self._model, self._renderer, started = requests[0].shape.model, None, time.monotonic()
+        self._form, self._renderer, started = requests[0].shape.form, None, time.monotonic()
         release_memory()
         try:
             with self.progress.stage("open"):
-                self._renderer = self._open_renderer(self._model, self.progress)
+                self._renderer = self._open_renderer(self._form, self.progress)
         except Exception as error:
-            self._give_up(self._model, error)
+            self._give_up(self._form, error)
             return []
         self.progress.switches += 1
-        log.info("Checkpoint %s is open after %.1f s.", self._model, time.monotonic() - started)
+        log.info("Checkpoint %s is open after %.1f s.", self._form, time.monotonic() - started)
         return requests
 
-    def _give_up(self, model: str, error: Exception) -> None:
+    def _give_up(self, form: Form, error: Exception) -> None:
         """Fail every request that wants a checkpoint that cannot be opened."""
         if lost := self._find_loss(error):
             error = EngineClosed(str(lost))
         if isinstance(error, CheckpointRefused):
             # A copy has no traceback, on which hangs all that was loaded.
-            self._refused[model] = time.monotonic(), copy(error)
-        wanting = [*self._batcher.running(), *self._batcher.withdraw(lambda request: request.shape.model == model)]
+            self._refused[form] = time.monotonic(), copy(error)
+        wanting = [*self._batcher.running(), *self._batcher.withdraw(lambda request: request.shape.form == form)]
         for request in self._batcher.running():
             self._batcher.remove(request)
-        self._model = None
+        self._form = None
         _refuse(wanting, error)
 
     def _room(self, shape: Shape) -> Room:

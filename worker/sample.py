@@ -11,12 +11,29 @@ Pixels = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3)."""
 
 
+class Form(NamedTuple):
+    """A checkpoint as it is opened."""
+
+    model: str
+    precision: str | None = None
+    """One of `configs.parameters.PRECISIONS`; None is the worker's own dtype."""
+
+    def __str__(self) -> str:
+        return f"{self.model} in {self.precision}" if self.precision else self.model
+
+
 class Shape(NamedTuple):
     """What samples must have in common to share a UNet call."""
 
     model: str
     width: int
     height: int
+    precision: str | None = None
+
+    @property
+    def form(self) -> Form:
+        """The checkpoint that they need."""
+        return Form(self.model, self.precision)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +53,13 @@ class Sample:
     eta: float = 0.0
     init_image: Path | None = None
     strength: float = 0.75
+    precision: str | None = None
+    """None is the worker's own dtype."""
 
     @property
     def shape(self) -> Shape:
         """Samples of one shape can share a UNet call."""
-        return Shape(self.model, self.width, self.height)
+        return Shape(self.model, self.width, self.height, self.precision)
 
     @property
     def guided(self) -> bool:

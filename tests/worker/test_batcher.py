@@ -54,9 +54,9 @@ class Queue:
             self.batcher.add(item)
 
     def share(self) -> list[Item]:
-        before = self.batcher.model
+        before = self.batcher.form
         shared = self.batcher.share()
-        self.switches += self.batcher.model != before
+        self.switches += self.batcher.form != before
         return shared
 
     def step(self) -> list[Item]:
@@ -208,7 +208,7 @@ def test_nobody_joins_before_a_switch() -> None:
     steps.add(Item(OTHER, priority=4))
     steps.add(Item(), at=AGEING)
     assert [len(shared) for shared in islice(steps.drain(), 3)] == [1, 1, 1]
-    assert steps.batcher.model == "b"
+    assert steps.batcher.form == OTHER.form
 
 
 def test_with_fewer_rows_the_youngest_pause() -> None:

@@ -14,7 +14,7 @@ from worker.engine import Engine
 from worker.errors import CheckpointMissing
 from worker.progress import Progress
 from worker.renderer import Renderer
-from worker.sample import Picture, Sample
+from worker.sample import Form, Picture, Sample
 
 Futures = Sequence["Future[Picture]"]
 
@@ -30,9 +30,10 @@ class Bench:
         self.left_over = 0
         self.engine = Engine(self._open, **options)
 
-    def _open(self, model: str, progress: Progress) -> Renderer:
+    def _open(self, form: Form, progress: Progress) -> Renderer:
         assert self.may_open.wait(30)
-        self.opened.append(model)
+        model = form.model
+        self.opened.append(str(form))
         self.left_over += self.last is not None and self.last() is not None
         if model == "missing":
             raise CheckpointMissing("There is no such checkpoint.")
