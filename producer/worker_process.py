@@ -22,6 +22,8 @@ from producer.queue import Queue
 DEATHS = 3
 #: if they lie within this many seconds.
 DEATHS_WITHIN = 60.0
+#: The exit code of one that was told what it cannot do: it would say so again.
+REFUSED = 2
 #: Seconds between a death and the next start, at most.
 LONGEST_PAUSE = 60.0
 #: The interrupt that kills instead of asking.
@@ -54,7 +56,7 @@ class WorkerProcess:
         """Start it again if it has died, a little later each time.
 
         Raises:
-            WorkerKeepsDying: it died again and again, and no job came to its end.
+            WorkerKeepsDying: it died again and again with no job ended, or its settings do not let it start.
         """
         if self._process and self._process.poll() is not None:
             code, self._process = self._process.returncode, None
@@ -80,15 +82,17 @@ class WorkerProcess:
             self._process = start_child(self._argv, log=log, env=env)
 
     def _count_death(self, code: int) -> None:
+        if code == REFUSED:
+            raise WorkerKeepsDying(self._farewell("The worker does not start with these settings"))
         now = time.time()
         # A job that kills its worker is failed after some attempts: then the worker is to go on with the others.
         if self._deaths and queries.has_ended_since(self.ledger.engine, self.name, self._deaths[-1]):
             self._deaths.clear()
         self._deaths.append(now)
         if len(self._deaths) >= DEATHS and now - self._deaths[-DEATHS] < DEATHS_WITHIN:
-            raise WorkerKeepsDying(self._farewell(code))
+            how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            raise WorkerKeepsDying(self._farewell(f"The worker ended {DEATHS} times in a row, last {how}"))
 
-    def _farewell(self, code: int) -> str:
-        how = f"with signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    def _farewell(self, what: str) -> str:
         said = f" The end of its log, {self.log}:\n{last_lines(self.log)}" if self.log else ""
-        return f"The worker ended {DEATHS} times in a row, last {how}; `promptmill doctor` looks for the reason.{said}"
+        return f"{what}; `promptmill doctor` looks for the reason.{said}"

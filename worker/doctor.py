@@ -36,6 +36,7 @@ def examine() -> Iterator[Finding]:
     yield _driver(torch.version.cuda)
     yield _device()
     yield from _exactness()
+    yield from _safety()
 
 
 def _driver(built_for: str | None) -> Finding:
@@ -87,6 +88,18 @@ def _self_test(settings: Settings) -> Finding:
         return Finding("exact", False, f"{fault}: each image has calls of its own", "unset PROMPTMILL_EXACT")
     rows = rooms.of(*size).rows
     return Finding("exact", True, f"canaries of {size[0]}x{size[1]} come out the same in any company of {rows} rows")
+
+
+def _safety() -> Iterator[Finding]:
+    """Whether the safety checker can be opened, where it is on."""
+    try:
+        from worker.safety import open_checker
+
+        settings = get_settings()
+        if checker := open_checker(settings):
+            yield Finding("safety", True, f"{checker.name} works; unsafe pictures: {settings.safety}")
+    except Exception as error:
+        yield Finding("safety", False, str(error), "name another checker, or set PROMPTMILL_SAFETY to off")
 
 
 def _multiply(device: Any) -> tuple[bool, str, str]:

@@ -30,6 +30,9 @@ from contextlib import contextmanager
 class WorkerError(Exception):
     """Root of everything a worker raises on purpose; the message is one sentence for the user."""
 
+    #: Of the process, where it cannot start: another start would end the same.
+    exit_code = 2
+
 
 class CheckpointRefused(WorkerError):
     """The checkpoint cannot be used."""

@@ -58,8 +58,9 @@ class Normal(NamedTuple):
 class SafetyChecker:
     """Scores pictures. Not thread-safe: the engine's thread owns it."""
 
-    def __init__(self, model: Any, normal: Normal, device: torch.device, *, visiting: bool = False) -> None:
+    def __init__(self, name: str, model: Any, normal: Normal, device: torch.device, *, visiting: bool = False) -> None:
         """visiting: whether its weights are on the device only while it works."""
+        self.name = name
         self._model, self._device, self._visiting = model, device, visiting
         self._side = int(model.config.vision_config.image_size)
         self._mean, self._std = (torch.tensor(numbers).view(3, 1, 1) for numbers in normal)
@@ -86,7 +87,7 @@ class SafetyChecker:
                 margins = self._margins(pictures)
         if not np.isfinite(margins).all():
             raise CheckpointBroken("The safety checker gives NaN instead of a score; download it again.")
-        return [float(margin) for margin in margins.max(axis=1)]
+        return [round(float(margin), 3) for margin in margins.max(axis=1)]
 
     @contextmanager
     def _present(self) -> Iterator[None]:
@@ -124,12 +125,12 @@ def open_checker(settings: Settings) -> SafetyChecker | None:
     """The checker that the settings name, on their device; None where safety is off. Raises CheckpointRefused."""
     if settings.safety == "off":
         return None
-    device = pick_device(settings.device)
-    folder = find_checker(settings.safety_checker or settings.job["model"])
+    device, name = pick_device(settings.device), settings.safety_checker or settings.job["model"]
+    folder = find_checker(name)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     with quiet():
         model = Folder(folder.parent, {folder.name: StableDiffusionSafetyChecker}).load(dtype)[folder.name]
-        checker = SafetyChecker(model, _read_normal(folder), device, visiting=settings.offload)
+        checker = SafetyChecker(name, model, _read_normal(folder), device, visiting=settings.offload)
         # Here and not with the first picture it shall be seen that it works.
         checker.score([np.full((64, 64, 3), 128, np.uint8)])
     return checker

@@ -149,6 +149,16 @@ def test_a_worker_that_keeps_dying_ends_the_render(
     assert (home / "logs" / "worker.log").read_text().count("fallen off") == 3
 
 
+def test_a_worker_whose_settings_do_not_let_it_start_ends_the_render_at_once(
+    render: Start, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMPTMILL_SAFETY", "flag")
+    output, _ = render(1).communicate(timeout=60)
+    assert "The worker does not start with these settings" in output
+    assert "Error: demo has no safety checker; set PROMPTMILL_SAFETY_CHECKER to" in output
+    assert (home / "logs" / "worker.log").read_text().count("Error:") == 1
+
+
 def test_a_render_while_another_runs_is_refused_and_submit_is_not(
     render: Start,
     start: Start,

@@ -14,6 +14,7 @@ from transformers import CLIPImageProcessor
 
 from configs.settings import Settings
 from tests.worker.pipelines import save_checker, save_flux, save_sdxl
+from worker import doctor
 from worker.checkpoints import open_checkpoint
 from worker.engine import Engine
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
@@ -121,6 +122,20 @@ def test_a_checkpoint_without_a_checker_is_refused_with_advice(checkpoint_folder
         find_checker(str(checkpoint_folder))
     with pytest.raises(CheckpointMissing, match="demo has no safety checker"):
         open_checker(Settings(device="cpu", safety="flag", job={"model": "demo"}))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_doctor_tells_whether_the_checker_works(
+    home: Path,  # noqa: ARG001 - settings
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    named: bool,
+) -> None:
+    monkeypatch.setenv("PROMPTMILL_SAFETY", "blur")
+    monkeypatch.setenv("PROMPTMILL_SAFETY_CHECKER", str(save_checker(tmp_path / "checker")) if named else "demo")
+    (finding,) = doctor._safety()
+    assert finding.ok is named
+    assert ("works; unsafe pictures: blur" if named else "demo has no safety checker") in finding.detail
 
 
 def test_another_model_is_no_checker(tmp_path: Path, checkpoint_folder: Path) -> None:
