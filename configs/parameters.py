@@ -19,6 +19,14 @@ MAX_TEXT = 8000
 WHOLE = re.compile(r"\s*([+-]?[0-9]{1,19})(?:\.0*)?\s*")
 """A spreadsheet with gaps writes whole numbers as 42.0."""
 NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+AUTOCAST = "autocast"
+PRECISIONS: Mapping[str, tuple[str, ...]] = {
+    "float16": ("fp16", "half"),
+    "bfloat16": ("bf16",),
+    "float32": ("fp32", "full"),
+    AUTOCAST: (),
+}
+"""Number formats, and what else they are called. Autocast: weights in float32, products in half precision."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -38,6 +46,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
     init_image: str | None = None
     strength: float
     eta: float
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +122,14 @@ def _sampler(value: object) -> str:
     return resolve(read_text(value).strip()).name
 
 
+def _precision(value: object) -> str:
+    word = read_text(value).strip().lower()
+    for name, others in PRECISIONS.items():
+        if word in (name, *others):
+            return name
+    raise _refusal(value, PARAMETERS["precision"].allowed)
+
+
 @lru_cache(maxsize=256)
 def _known_model(model: str) -> str:
     if model == DEMO:
@@ -170,6 +187,9 @@ PARAMETERS: Mapping[str, Parameter] = {
     "init_image": Parameter("the path of an existing image", _init_image),
     "strength": _number(0, 1, above_low=True),
     "eta": _number(0, 1),
+    "precision": Parameter(
+        "float16 (fp16, half), bfloat16 (bf16), float32 (fp32, full) or autocast (empty: the worker's own)", _precision
+    ),
 }
 
 

@@ -38,8 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     broker_url: str | None = None
     #: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
     device: str = "auto"
-    #: ``auto`` is half precision on CUDA and single precision on the CPU.
-    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    #: The number format of jobs that name no ``precision``. ``auto`` is half precision on CUDA and float32 on the CPU.
+    dtype: Literal["auto", "float16", "bfloat16", "float32", "autocast"] = "auto"
     #: Most rows of one UNet call, at least 1; an image with guidance takes two. None: what measuring shows to be best.
     max_rows: Positive | None = None
     #: Most memory of an NVIDIA card that a worker takes, such as ``6G`` or ``6144M``. None: all there is.

@@ -25,6 +25,7 @@ ALIASES = {
     "init_image": "init_img init",
     "strength": "denoising_strength",
     "eta": "ddim_eta",
+    "precision": "dtype torch_dtype",
 }
 """Headings seen in the files of A1111, CompVis, optimizedSD, diffusers and DiffusionDB, by the parameter they mean."""
 

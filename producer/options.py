@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Parameters of a job that make sense for a whole file.
 FLAGS = (
     "negative_prompt", "model", "sampler", "steps", "scale", "width", "height", "seed", "num_images", "strength", "eta",
+    "precision",
 )  # fmt: skip
 
 

@@ -5,8 +5,8 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from configs.checkpoints import PIPELINES, Way, checkpoint_path, choose_way
+from configs.parameters import AUTOCAST, PRECISIONS
 from worker.errors import (
     CheckpointBroken,
     CheckpointMissing,
@@ -72,6 +73,11 @@ class Checkpoint(OpenedCheckpoint):
         pairs = [(self.tokenizer, self.text_encoder), (self.tokenizer_2, self.text_encoder_2)]
         return [TextEncoder(tokenizer, model) for tokenizer, model in pairs if model is not None]
 
+    def decoding(self) -> AbstractContextManager[object]:
+        """What the VAE is called in. SDXL's overflows in float16, if it does not say otherwise (`force_upcast`)."""
+        upcast = self.text_encoder_2 is not None and self.vae.config.force_upcast
+        return nullcontext() if upcast else self.computing()
+
     @property
     def factor(self) -> int:
         """Pixels of one latent's side."""
@@ -100,12 +106,12 @@ def pick_device(setting: str = "auto") -> torch.device:
 
 
 def pick_dtype(setting: str, device: torch.device, half: torch.dtype = torch.float16) -> torch.dtype:
-    """The number format a setting names; `auto` is `half` on CUDA and float32 elsewhere. Raises DeviceRefused."""
+    """Of the weights, by a setting; `auto` is `half` on CUDA and float32 elsewhere. Raises DeviceRefused."""
     if setting == "auto":
         return half if device.type == "cuda" else torch.float32
-    if setting not in ("float16", "bfloat16", "float32"):
-        raise DeviceRefused(f"There is no dtype {setting!r}; choose auto, float16, bfloat16 or float32.")
-    dtype: torch.dtype = getattr(torch, setting)
+    if setting not in PRECISIONS:
+        raise DeviceRefused(f"There is no dtype {setting!r}; choose auto, {', '.join(PRECISIONS)}.")
+    dtype: torch.dtype = torch.float32 if setting == AUTOCAST else getattr(torch, setting)
     return dtype
 
 
@@ -114,12 +120,12 @@ def open_checkpoint(
 ) -> Checkpoint | PlainCheckpoint:
     """Load a checkpoint onto the device. Every file is checked before the device is touched.
 
-    offload: whether text encoder and VAE are there only while they work.
+    dtype: `auto` or a precision. offload: whether text encoder and VAE are there only while they work.
     Raises CheckpointMissing, CheckpointBroken, CheckpointUnsupported, CheckpointTooLarge, DeviceRefused.
     """
     target = pick_device(device)
     with quiet():
-        checkpoint = _open(model, target, dtype)
+        checkpoint = replace(_open(model, target, dtype), autocast=dtype == AUTOCAST)
     try:
         checkpoint.footprint.load(Placement.VISITING if offload else Placement.RESIDENT)
     except torch.OutOfMemoryError as error:

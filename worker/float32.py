@@ -20,12 +20,13 @@ def in_float32(checkpoint: Checkpoint) -> Checkpoint:
     visitors = [copy for name, copy in copies.items() if name != "unet"]
     footprint = Footprint(copies["unet"], visitors, checkpoint.device)
     footprint.load()
-    return replace(checkpoint, dtype=torch.float32, footprint=footprint, **copies)
+    return replace(checkpoint, dtype=torch.float32, autocast=False, footprint=footprint, **copies)
 
 
 def decoding_in_float32(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with such a copy of the VAE alone. Raises torch.OutOfMemoryError."""
-    return replace(checkpoint, dtype=torch.float32, vae=_copy(checkpoint.vae).to(checkpoint.device))
+    vae = _copy(checkpoint.vae).to(checkpoint.device)
+    return replace(checkpoint, dtype=torch.float32, autocast=False, vae=vae)
 
 
 def _copy(model: Any) -> Any:

@@ -1,5 +1,6 @@
 """What every opened checkpoint has, whatever renders it."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,9 @@ class OpenedCheckpoint:
     """sha256 over the weight files."""
     device: torch.device
     dtype: torch.dtype
+    """Of the weights."""
+    autocast: bool = False
+    """Whether products are computed in half precision, as in the original scripts, although the weights are not."""
 
     @property
     def short_hash(self) -> str:
@@ -27,5 +31,14 @@ class OpenedCheckpoint:
 
     @property
     def dtype_name(self) -> str:
-        """`float16`, `float32` and the like."""
-        return str(self.dtype).removeprefix("torch.")
+        """`float16`, `float32` and the like, or `autocast`."""
+        return "autocast" if self.autocast else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether everything is computed in float32."""
+        return self.dtype == torch.float32 and not self.autocast
+
+    def computing(self) -> AbstractContextManager[object]:
+        """What models are called in. Autocast is torch's own choice for a device: float16, or bfloat16 on a CPU."""
+        return torch.autocast(self.device.type) if self.autocast else nullcontext()

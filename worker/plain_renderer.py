@@ -111,7 +111,7 @@ class PlainRenderer:
 
     def _render(self, flights: list[PlainFlight]) -> None:
         try:
-            with self._progress.stage("unet"), naming_out_of_memory():
+            with self._progress.stage("unet"), naming_out_of_memory(), self.checkpoint.computing():
                 images = self._call([flight.sample for flight in flights])
         except torch.OutOfMemoryError:
             raise

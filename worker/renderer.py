@@ -101,7 +101,7 @@ class Renderer:
         generator = torch.Generator("cpu").manual_seed(sample.seed)
         trajectory = self._samplers.start(sample, generator)
         latents = self._first_latents(sample, shape, trajectory, generator)
-        with self._progress.stage("text"):
+        with self._progress.stage("text"), self.checkpoint.computing():
             positive = self._texts.encode(sample.prompt)
             negative = self._texts.encode_negative(sample.negative_prompt) if sample.guided else None
         size = sample.width, sample.height
@@ -165,7 +165,7 @@ class Renderer:
         )
         used, rows = len(rows.latents), denoise.pad_rows(rows, layout.rows)
         device, dtype = self.checkpoint.device, self.checkpoint.dtype
-        with self._progress.stage("unet"), naming_out_of_memory():
+        with self._progress.stage("unet"), naming_out_of_memory(), self.checkpoint.computing():
             predictions: Tensor = self.checkpoint.unet(
                 rows.latents.to(dtype),
                 denoise.to_device(rows.timesteps, device),
@@ -184,7 +184,8 @@ class Renderer:
     def _call_vae(self, flights: list[Flight], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         latents = denoise.pad(torch.cat([flight.latents for flight in flights]), layout.images)
         vae = self.checkpoint.vae
-        decoded = vae.decode(denormalize(latents.to(vae.dtype), vae.config), return_dict=False)[0]
+        with self.checkpoint.decoding():
+            decoded = vae.decode(denormalize(latents.to(vae.dtype), vae.config), return_dict=False)[0]
         for flight in flights:
             flight.note_vae_call(len(latents), layout, self.checkpoint.dtype_name)
         pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded[: len(flights)]))
@@ -203,7 +204,7 @@ class Renderer:
 
     def _render_in_float32(self, flight: Flight) -> Pixels:
         """The whole image again, or only its decoding where the latents are finite. Raises NonFiniteImage."""
-        if self.checkpoint.dtype != torch.float32:
+        if not self.checkpoint.is_full:
             log.warning("%s in %s (seed %d); making it again.", NOT_FINITE, flight.dtype, flight.sample.seed)
             if flight.latents.isfinite().all():
                 renderer, again = Renderer(decoding_in_float32(self.checkpoint), self._progress), flight

@@ -42,7 +42,8 @@ VERSIONS = {library: version(library) for library in LIBRARIES}
 
 #: Columns of a job that make its sample as they are.
 SAMPLED = (
-    "model", "prompt", "negative_prompt", "sampler", "steps", "scale", "width", "height", "seed", "eta", "strength"
+    "model", "prompt", "negative_prompt", "sampler", "steps", "scale", "width", "height", "seed", "eta", "strength",
+    "precision",
 )  # fmt: skip
 
 #: Columns of a job that say what was asked for.

@@ -49,6 +49,10 @@ def test_every_preset_is_allowed(preset: str) -> None:
         ("model", " demo ", "demo"),
         ("model", "/on/the/worker", "/on/the/worker"),
         ("negative_prompt", "", ""),
+        ("precision", "half", "float16"),
+        ("precision", " BF16 ", "bfloat16"),
+        ("precision", "full", "float32"),
+        ("precision", "autocast", "autocast"),
     ],
 )
 def test_a_value_is_read_as_its_own_type(name: str, value: object, read: object) -> None:

@@ -91,7 +91,7 @@ def test_a_row_stands_at_the_line_where_it_starts(read: Read) -> None:
     ("heading", "name"), [(word, name) for name, words in ALIASES.items() for word in (name, *words.split())]
 )
 def test_every_alias_gives_its_parameter_however_it_is_written(read: Read, heading: str, name: str) -> None:
-    cells = {"prompt": "cat", "size": "64x64", "model": "a/b", "sampler": "ddim", "init_image": __file__}
+    cells = {"prompt": "cat", "size": "64x64", "model": "a/b", "sampler": "ddim", "init_image": __file__, "precision": "half"}
     spelling = heading.replace("_", " -").upper()
     other = "Note" if name == "prompt" else "prompt"
     content = f"{spelling},{other}\n{cells.get(name, '64' if name in ('width', 'height') else '1')},x\n"
