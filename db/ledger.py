@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import Executable
 
 from db.errors import LedgerUnreachable, NotInLedger
-from db.models import BATCHES, IMAGES, JOBS, STATE, Batch, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, STATE, Batch, Image, Job, JobState
 
 T = TypeVar("T")
 
@@ -227,6 +228,30 @@ class Ledger:
         )
         return sorted(self._queued_again(update(JOBS).where(stalled).values(_put_back())))
 
+    def remake_jobs(self, seen: Iterable[Claim]) -> list[int]:
+        """Succeeded → queued, without its image: the file is lost or damaged. Returns the ids put back.
+
+        ``seen`` are the jobs with the fence they were seen with; one that has changed since is left alone.
+        """
+        return sorted(job_id for part in _sliced(seen) for job_id in self._patiently(partial(self._remake, part)))
+
+    def _remake(self, seen: Sequence[Claim]) -> list[int]:
+        damaged = update(JOBS).where(_is_one_of(seen), Job.state == JobState.SUCCEEDED)
+        back = damaged.values(attempts=0, finished_at=None, **_put_back()).returning(Job.id, Job.state)
+        with self.engine.begin() as connection:
+            rows = connection.execute(back).all()
+            connection.execute(delete(IMAGES).where(Image.job_id.in_([row.id for row in rows])))
+        return [row.id for row in rows if row.state is JobState.QUEUED]
+
+    def forget_images(self, seen: Iterable[Claim]) -> int:
+        """Remove the images of jobs that have not succeeded, where they are as they were seen; returns how many.
+
+        They cannot come about here; but with one, its job could never be finished.
+        """
+        unfinished = Job.state != JobState.SUCCEEDED
+        wrong = (select(Job.id).where(_is_one_of(part), unfinished) for part in _sliced(seen))
+        return sum(self._execute(delete(IMAGES).where(Image.job_id.in_(ids))).rowcount for ids in wrong)
+
     # ---- execution
 
     def _execute(self, statement: Executable) -> CursorResult[Any]:
@@ -261,8 +286,12 @@ class Ledger:
 
 def _held(claims: Sequence[Claim]) -> Any:
     """Rows still running under one of the claims' fences."""
-    mine = or_(*(and_(Job.id == claim.job_id, Job.fence == claim.fence) for claim in claims))
-    return and_(Job.state == JobState.RUNNING, mine)
+    return and_(Job.state == JobState.RUNNING, _is_one_of(claims))
+
+
+def _is_one_of(claims: Sequence[Claim]) -> Any:
+    """Rows that have the fence of their claim."""
+    return or_(*(and_(Job.id == claim.job_id, Job.fence == claim.fence) for claim in claims))
 
 
 def _ended() -> dict[str, Any]:

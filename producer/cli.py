@@ -6,7 +6,7 @@ import click
 
 from configs.errors import ConfigError
 from db.errors import LedgerError
-from producer.commands import batch, installation, job, prompt_file, sheet, worker
+from producer.commands import batch, fsck, installation, job, prompt_file, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -26,6 +26,7 @@ COMMANDS: tuple[click.Command, ...] = (
     worker.worker,
     worker.bench,
     installation.doctor,
+    fsck.fsck,
     installation.db,
 )
 

@@ -4,6 +4,7 @@ ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
 │   ├── InvalidPromptFile
 │   ├── NoRecord
+│   ├── PictureUnreadable
 │   ├── RunRefused
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
@@ -44,6 +45,10 @@ class InvalidPromptFile(UsageError):
         if (hidden := self.total - len(lines)) > 0:
             lines.append(f"{self.problems[0].file}: {hidden} more {'problem' if hidden == 1 else 'problems'}")
         return "\n".join(lines)
+
+
+class PictureUnreadable(UsageError):
+    """Raised when a file is no picture, or one that would fill the memory."""
 
 
 class NoRecord(UsageError):

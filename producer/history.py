@@ -72,14 +72,14 @@ def image_path(row: Row[Any], root: Path) -> str | None:
     return str(root / row.image_path) if row.image_path else None
 
 
-def print_history(rows: Iterator[Row[Any]], root: Path, *, form: str) -> None:
-    """``form`` is ``table``, ``json`` (one object a line) or ``csv``."""
+def print_history(rows: Iterator[Row[Any]], root: Path, *, form: str, safe: bool = False) -> None:
+    """``form`` is ``table``, ``json`` (one object a line) or ``csv``, which may be made safe for spreadsheets."""
     if form == "table":
         print_table(HEADER, (_line(row) for row in rows))
     elif form == "json":
         print_json_lines(record(row, root) for row in rows)
     else:
-        print_csv(FIELDS, (record(row, root) for row in rows))
+        print_csv(FIELDS, (record(row, root) for row in rows), safe=safe)
 
 
 def print_batches(engine: Engine, limit: int) -> None:

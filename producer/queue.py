@@ -1,13 +1,13 @@
 """The queue as the producer sees it: something to send job ids to, which may be out of reach."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from configs.celeryconfig import create_app
 from configs.settings import Settings
-from db import outbox
+from db import messages, outbox
 from db.ledger import Ledger
 from producer.errors import QueueUnreachable
 
@@ -42,6 +42,15 @@ class Queue:
         consequence = f"Batch {batch_id} is recorded and not sent yet: `promptmill resume {batch_id}` sends it. "
         with self._reaching(consequence):
             return outbox.send_batch(self._app, ledger.engine, batch_id)
+
+    def send(self, chunks: Iterable[list[int]], priority: int) -> None:
+        with self._reaching():
+            outbox.send(self._app, chunks, priority=priority)
+
+    def waiting_ids(self) -> Iterator[list[int]]:
+        """The jobs that messages speak of, message by message; see `db.messages`."""
+        with self._reaching():
+            yield from messages.waiting_ids(self._app)
 
     def send_rescued(self, job_ids: Sequence[int]) -> None:
         """One id a message: a job that kills its worker then takes no other with it."""

@@ -10,9 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from configs.plain_text import plain
 from producer.errors import SheetRefused
 from producer.numbered_files import NumberedFiles, draft
-from producer.table import plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,18 +79,21 @@ class Sheet:
 
     def pages(self, entries: Iterable[Entry]) -> "Iterator[Image]":
         """The entries in reading order, a page at a time. Raises SheetRefused for a file that is no picture."""
-        remaining = iter(entries)
-        size = self.columns * self.page_rows()
-        while part := list(islice(remaining, size)):
-            yield self._draw(part)
+        return map(self._draw, self._parts(entries))
 
     def save(self, entries: Iterable[Entry], files: NumberedFiles, *, head: str, suffix: str) -> Iterator[Path]:
         """Save the pages as new numbered files, each when it is asked for. Raises SheetRefused, OSError."""
-        for page in self.pages(entries):
+        for part in self._parts(entries):
             with draft(files.folder, suffix) as path:
-                page.save(path)
+                self._draw(part).save(path)
                 saved = files.add(path, head)
             yield saved
+
+    def _parts(self, entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+        remaining = iter(entries)
+        size = self.columns * self.page_rows()
+        while part := list(islice(remaining, size)):
+            yield part
 
     def _draw(self, entries: Sequence[Entry]) -> "Image":
         from PIL import Image, ImageDraw

@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from configs.plain_text import plain
 from producer.errors import NoRecord
 from producer.history import record
-from producer.table import moment, plain, print_fields
+from producer.picture import open_picture
+from producer.table import moment, print_fields
 
 #: Where images carry what made them: text chunks of PNG, EXIF tags of JPEG and WebP.
 INFOTEXT_CHUNK, RECORD_CHUNK = "parameters", "promptmill"
@@ -32,21 +34,24 @@ def read_image(path: Path) -> Metadata:
     """What a worker, or another program that writes infotext, put into an image.
 
     Raises:
-        NoRecord: the file is no PNG, JPEG or WebP image, or carries neither.
+        PictureUnreadable: it is no PNG, JPEG or WebP image, or a broken or a hostile one.
+        NoRecord: it carries neither.
     """
-    from PIL import Image, PngImagePlugin
+    from PIL.PngImagePlugin import PngImageFile
 
-    try:
-        with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
-            if isinstance(image, PngImagePlugin.PngImageFile):
-                found = _from_chunks(image.text)
-            else:
-                found = _from_exif(image.getexif())
-    except (OSError, ValueError, SyntaxError) as error:
-        raise NoRecord(f"{path} cannot be read as a PNG, JPEG or WebP image: {error}.") from error
+    with open_picture(path) as image:
+        found = _from_chunks(image.text) if isinstance(image, PngImageFile) else _from_exif(image.getexif())
     if found.infotext is None and found.record is None:
         raise NoRecord(f"{path} does not say what made it; only images of Promptmill and of A1111's kin do.")
     return found
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in an image file; empty where there is none. Raises as `read_image` does."""
+    try:
+        return read_image(path).record or {}
+    except NoRecord:
+        return {}
 
 
 def print_job(row: Row[Any], root: Path) -> None:
@@ -56,13 +61,29 @@ def print_job(row: Row[Any], root: Path) -> None:
 
 
 def print_image(path: Path) -> None:
-    """What an image file says of itself. Raises NoRecord."""
-    found = read_image(path)
+    """What an image file says of itself, and its watermark if it has one. Raises NoRecord where there is neither."""
+    watermark = find_watermark(path)
+    try:
+        found = read_image(path)
+    except NoRecord:
+        if watermark is None:
+            raise
+        found = Metadata(None, None)
     for line in (found.infotext or "").splitlines():
         print(plain(line))
     if found.record:
         print()
-        print_fields(_readable(found.record))
+    print_fields({**_readable(found.record or {}), "watermark": watermark})
+
+
+def find_watermark(path: Path) -> str | None:
+    """The text of the invisible watermark; None without it. Raises PictureUnreadable."""
+    import numpy as np
+
+    from configs.watermark import TEXT, is_marked
+
+    with open_picture(path) as image:
+        return TEXT if is_marked(np.asarray(image.convert("RGB"))) else None
 
 
 def _readable(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +109,6 @@ def _from_exif(exif: Any) -> Metadata:
 def _parse(text: object) -> dict[str, Any] | None:
     try:
         found = json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -6,15 +6,29 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from configs.plain_text import plain
+
+#: Characters at the start of a cell for which a spreadsheet takes it for a formula (https://owasp.org/www-community/attacks/CSV_Injection).
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\N{FULLWIDTH EQUALS SIGN}",
+    "\N{FULLWIDTH PLUS SIGN}",
+    "\N{FULLWIDTH HYPHEN-MINUS}",
+    "\N{FULLWIDTH COMMERCIAL AT}",
+)
+#: Names longer than this do not push the values of the others aside.
+LONGEST_NAME = 24
 #: What a cell is cut to where the output is no terminal with a width.
 WIDE = 10_000
-
-
-def plain(text: str) -> str:
-    """The text without control characters, which could write over a terminal or change its settings."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def moment(seconds: float | None) -> str:
@@ -36,25 +50,36 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 def print_fields(fields: Mapping[str, object]) -> None:
     """One name and value a line; what is empty is left out."""
     shown = {name: value for name, value in fields.items() if value not in (None, "", {})}
-    width = max(map(len, shown), default=0)
+    width = min(max(map(len, shown), default=0), LONGEST_NAME)
     for name, value in shown.items():
-        print(f"{name.ljust(width)}  {plain(str(value))}")
+        print(f"{plain(name).ljust(width)}  {plain(str(value))}")
 
 
 def print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
-    """One JSON object a line."""
+    """One JSON object a line: exact, with what could rule a terminal in JSON's own escapes."""
     for record in records:
-        print(json.dumps(record, ensure_ascii=False))
+        text = json.dumps(record, ensure_ascii=not _takes_unicode())
+        print(text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text))
 
 
-def print_csv(names: Sequence[str], records: Iterable[Mapping[str, Any]]) -> None:
+def print_csv(names: Sequence[str], records: Iterable[Mapping[str, Any]], *, safe: bool = False) -> None:
+    """CSV, exact but for a terminal; when ``safe``, with a ' before what a spreadsheet would take for a formula."""
     writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
+    cell = partial(_cell, safe=safe, inert=sys.stdout.isatty())
+    writer.writerows({name: cell(value) for name, value in record.items()} for record in records)
 
 
-def _cell(value: object) -> object:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+def _cell(value: object, *, safe: bool, inert: bool) -> object:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value
+    if not isinstance(text, str):
+        return text
+    text = plain(text) if inert else text
+    return f"'{text}" if safe and text.startswith(FORMULA) else text
+
+
+def _takes_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
 
 
 def _cut(text: str, width: int) -> str:

@@ -24,7 +24,10 @@ from producer.options import Tag
 @click.option("--before", type=int, metavar="JOB", help="Only jobs older than this one: the next page.")
 @click.option("--json", "form", flag_value="json", help="One JSON object a line, with every field.")
 @click.option("--csv", "form", flag_value="csv", help="CSV with every field.")
-def history(words: tuple[str, ...], limit: int, before: int | None, form: str | None, **wanted: Any) -> None:
+@click.option("--safe", is_flag=True, help="In CSV, a ' before every text that a spreadsheet would take for a formula.")
+def history(
+    words: tuple[str, ...], limit: int, before: int | None, form: str | None, safe: bool, **wanted: Any
+) -> None:
     """List jobs and their images, newest first.
 
     Of several WORDS all must be in the prompt.
@@ -36,8 +39,10 @@ def history(words: tuple[str, ...], limit: int, before: int | None, form: str | 
     """
     from producer.history import find_jobs, print_history
 
+    if safe and form != "csv":
+        raise click.UsageError("--safe says how --csv is written; give both.")
     jobs = find_jobs(open_ledger().engine, words, limit=limit or None, before=before, **wanted)
-    print_history(jobs, get_settings().images_root, form=form or "table")
+    print_history(jobs, get_settings().images_root, form=form or "table", safe=safe)
 
 
 @click.command()

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from configs.plain_text import plain
 from db.ledger import Ledger
 from producer.history import HEADER
-from producer.table import plain, print_table
+from producer.table import print_table
 from tests.db.conftest import IMAGE
 
 ROWS = """\
@@ -97,6 +98,6 @@ def test_the_table_shows_state_parameters_and_prompt(history: Call, promptmill: 
 
 
 def test_control_characters_never_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plain("a\x1b[2Jb\rc\u202ed") == "a [2Jb c d"
+    assert plain("a\x1b[2Jb\rc\u202ed") == "a\\x1b[2Jb c\\u202ed"
     print_table(("x",), [("\x1b]0;title\x07",)])
     assert "\x1b" not in capsys.readouterr().out

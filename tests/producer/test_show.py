@@ -8,7 +8,8 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from producer.errors import NoRecord
+from configs.watermark import embed
+from producer.errors import NoRecord, PictureUnreadable
 from producer.show import read_image
 from worker.images import save_image
 
@@ -37,6 +38,15 @@ def test_show_prints_an_images_infotext_and_record(promptmill: Call, tmp_path: P
     assert ["tags", "category", "Places"] in [line.split() for line in lines]
 
 
+@pytest.mark.parametrize("metadata", [METADATA, None])
+def test_show_tells_the_watermark(promptmill: Call, tmp_path: Path, metadata: dict[str, object] | None) -> None:
+    marked = embed(np.full((256, 256, 3), 128, np.uint8))
+    saved = save_image(marked, tmp_path / "image.png", metadata=metadata)
+    lines = [line.split() for line in promptmill("show", saved.path).stdout.splitlines()]
+    assert lines[-1] == ["watermark", "StableDiffusionV1"]
+    assert (["job", "12"] in lines) == bool(metadata)
+
+
 def test_a_picture_that_says_nothing_is_refused(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "bare.png")
     with pytest.raises(NoRecord, match="does not say what made it"):
@@ -46,7 +56,7 @@ def test_a_picture_that_says_nothing_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\x89PNG\r\n\x1a\nbroken"])
 def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(NoRecord, match="cannot be read"):
+    with pytest.raises(PictureUnreadable, match="cannot be read"):
         read_image(tmp_path / "x.png")
 
 
