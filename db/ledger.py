@@ -88,7 +88,7 @@ class Ledger:
     def _compile_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
         """The insert as the driver takes it: SQLAlchemy's own handling of each row costs more than the insert."""
         statement = insert(JOBS).compile(dialect=self.engine.dialect, column_keys=[*jobs[0], *NEW_JOB])
-        rows = ({**job, "tags": json.encode(job["tags"]).decode(), **NEW_JOB} for job in jobs)
+        rows = ({**job, **_encoded(job), **NEW_JOB} for job in jobs)
         if statement.positional:
             return str(statement), list(map(itemgetter(*statement.positiontup or ()), rows))
         return str(statement), list(rows)
@@ -282,6 +282,11 @@ class Ledger:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise LedgerUnreachable(f"The ledger cannot be written: {error.orig}.") from error
                 time.sleep(random.uniform(0.05, 0.5))
+
+
+def _encoded(job: Mapping[str, Any]) -> dict[str, str]:
+    """The columns that hold JSON, as the driver takes them."""
+    return {name: json.encode(job[name]).decode() for name in ("tags", "noise") if job.get(name) is not None}
 
 
 def _held(claims: Sequence[Claim]) -> Any:

@@ -15,7 +15,8 @@ COLUMNS = 8
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def main(folder: Path) -> None:
     paths = sorted(folder.glob("*.png"))
-    sheet = Sheet(columns=COLUMNS, cell=Image.open(paths[0]).size, gap=4, margin=0, ground="white")
+    with Image.open(paths[0]) as first:
+        sheet = Sheet(columns=COLUMNS, cell=first.size, gap=4, margin=0, ground="white")
     OUT.parent.mkdir(exist_ok=True)
     next(sheet.pages(map(Entry, paths))).save(OUT, optimize=True)
     click.echo(f"Wrote {OUT}.")

@@ -6,7 +6,7 @@ import click
 
 from configs.errors import ConfigError
 from db.errors import LedgerError
-from producer.commands import batch, fsck, installation, job, prompt_file, sheet, worker
+from producer.commands import batch, fsck, installation, job, originals, prompt_file, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -14,6 +14,10 @@ from producer.interrupts import raise_on_sigterm
 COMMANDS: tuple[click.Command, ...] = (
     prompt_file.render,
     prompt_file.submit,
+    originals.txt2img,
+    originals.img2img,
+    originals.inpaint,
+    originals.knn2img,
     batch.status,
     batch.watch,
     batch.pause,

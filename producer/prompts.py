@@ -28,6 +28,8 @@ class Row(Struct, frozen=True):
     parameters: Parameters
     tags: dict[str, str]
     """Columns that are no parameters, as the file spells them; empty ones are left out."""
+    noise: dict[str, Any] | None = None
+    """Where the noise comes from when not from the seed alone."""
 
 
 class PromptFile:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import structs
 from sqlalchemy import Row as BatchRow
@@ -25,11 +25,17 @@ DRAWN_SEEDS = 2**32
 SEEDS = 2**63
 
 
+class Prompts(Protocol):
+    """Rows that are checked, as often as they are wanted."""
+
+    def rows(self) -> Iterator[Row]: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Submission:
-    """A checked prompt file and what its batch is to be."""
+    """Checked prompts and what their batch is to be."""
 
-    prompts: PromptFile
+    prompts: Prompts
     batch: NewBatch
     chunk_size: int
 
@@ -109,4 +115,11 @@ def slug(name: str) -> str:
 def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
     values = structs.asdict(row.parameters)
     del values["num_images"]
-    return {**values, "batch_id": batch_id, "line": row.line, "priority": priority, "tags": row.tags}
+    return {
+        **values,
+        "batch_id": batch_id,
+        "line": row.line,
+        "priority": priority,
+        "tags": row.tags,
+        "noise": row.noise,
+    }
