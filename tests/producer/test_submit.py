@@ -41,6 +41,7 @@ def test_a_seed_that_is_not_given_is_drawn_and_recorded(settings: Settings, home
     first, second, other = (job.seed for job in jobs_of(home_ledger))
     assert second == first + 1
     assert other not in (first, second)
+    assert all(0 <= seed < 2**32 for seed in (first, other))
 
 
 def test_flags_go_over_the_preset_and_that_over_the_settings(settings: Settings, home_ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from tests.worker.pipelines import save_checker
 from worker.app import open_engine
 from worker.images import hash_pixels, read_metadata
+from worker.infotext import parse_infotext
 from worker.leases import Leases
 from worker.tasks import ChunkRunner
 
@@ -103,6 +104,13 @@ def test_a_file_says_nothing_where_metadata_are_not_wanted(render: Render, tmp_p
     assert (read_metadata(path).infotext, read_metadata(path).record) == (None, None)
     assert b"secret" not in path.read_bytes()
     assert found.prompt == "a secret"
+
+
+def test_a_file_tells_the_seed_that_was_used(render: Render, tmp_path: Path) -> None:
+    found, _ = render({"seed": 2**32 - 1})
+    told = read_metadata(tmp_path / "images" / found.image_path)
+    assert parse_infotext(told.infotext or "")["Seed"] == str(2**32 - 1)
+    assert (told.record or {})["seed"] == found.seed == 2**32 - 1
 
 
 ASKED = {
