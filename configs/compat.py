@@ -23,6 +23,8 @@ MODES: Mapping[Mode, tuple[str, ...]] = {
 IMG2IMG = ("DDIM",)
 """The samplers that both have in img2img."""
 ON_GRID = ("DDIM", "PLMS")
+BESIDE_GRID = ("Euler", "Euler a")
+"""Samplers that do not use the grid; but the fork made one before they ran, and failed where there is none."""
 ANCESTRAL = ("Euler a", "DPM2 a")
 TRAIN_STEPS = 1000
 """Of the noise schedule."""
@@ -170,7 +172,7 @@ def _refuse_steps(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if sampler == "DPM++ 2M":
         if steps < 2:
             yield "steps", f"{steps} is too few: sampler DPM++ 2M takes 2 steps or more with compat {mode}"
-    elif not has_grid(steps):
+    elif sampler in (*ON_GRID, *BESIDE_GRID) and not has_grid(steps):
         near = _either([f"{count}" for count in _nearest_grids(steps)])
         yield "steps", f"{steps} leads out of the original's noise schedule; with compat {mode}, take {near}"
 
