@@ -35,7 +35,8 @@ def normal(seed: int, count: int, part: slice, *, calls: int = 0, threads: int |
     # In float64, rounded where cuRAND's float32 is: its sine and cosine are fast ones, good to six digits.
     radius = np.sqrt(-2.0 * np.log((first.astype(np.float32) * UNIT + UNIT / 2).astype(np.float32)))
     angle = (second.astype(np.float32) * ANGLE + ANGLE / 2).astype(np.float32)
-    return (np.where(places & 1, np.cos(angle), np.sin(angle)) * radius).astype(np.float32)
+    numbers: Numbers = (np.where(places & 1, np.cos(angle), np.sin(angle)) * radius).astype(np.float32)
+    return numbers
 
 
 def uniform(seed: int, count: int, part: slice, *, calls: int = 0, threads: int | None = None) -> Numbers:
