@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from configs.compat import steps_taken
 from configs.parameters import Parameters
 from configs.settings import Settings
 from configs.watermark import embed
@@ -130,7 +131,7 @@ class ChunkRunner:
         """Put the picture on disk; returns the image's row."""
         name = image_name(job.id, job.seed, job.image_format)
         path = image_path(self.settings.images_root, job.folder, name)
-        facts = provenance(picture, self.name)
+        facts = {**provenance(picture, self.name), "steps_run": steps_run(job)}
         if flag := facts["flagged"]:
             log.warning("Job %d's picture is %s; `promptmill history --flagged` lists all such.", job.id, flag)
         record = {**parameters(job), **facts, "job": job.id} if self.settings.metadata == "full" else None
@@ -205,6 +206,11 @@ def provenance(picture: Picture, worker: str) -> dict[str, Any]:
         "checkpoint_hash": picture.checkpoint_hash,
         "versions": VERSIONS,
     }
+
+
+def steps_run(job: Row[Any]) -> int:
+    """How many steps its image took: fewer than asked from an init image, others on the originals' grid."""
+    return steps_taken(job.compat, job.sampler, job.steps, job.strength if job.init_image else None)
 
 
 def flag_of(picture: Picture) -> str | None:

@@ -132,6 +132,7 @@ def test_a_files_record_rebuilds_the_parameters_of_its_job(render: Render, tmp_p
 
 def test_the_ledger_has_all_that_made_an_image(render: Render, tmp_path: Path, init_image: Path) -> None:
     found, _ = render({**ASKED, "init_image": str(init_image), "strength": 0.7})
+    assert (found.steps, found.image_steps_run) == (3, 2)
     assert (found.image_device, found.image_dtype, found.image_worker) == ("cpu", "float32", "w@here")
     assert {"promptmill", "torch", "diffusers", "transformers"} <= found.image_versions.keys()
     assert len(found.image_checkpoint_hash) == 64
