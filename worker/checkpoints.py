@@ -1,4 +1,4 @@
-"""Checkpoints: diffusers folders, single .safetensors files and hub ids, opened without pickles and without noise."""
+"""Checkpoints: diffusers folders, single files and hub ids, opened without running code and without noise."""
 
 import logging
 import os
@@ -33,7 +33,8 @@ from worker.opened import OpenedCheckpoint
 from worker.plain import PlainCheckpoint, find_pipeline, open_plain
 from worker.single_file import load_single_file
 from worker.text import TextEncoder
-from worker.weights import PICKLES, hash_files, read_header
+from worker.weight_file import open_weight_file
+from worker.weights import hash_files
 
 log = logging.getLogger(__name__)
 
@@ -187,18 +188,10 @@ def _check_purpose(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def _open_file(name: str, path: Path, device: torch.device, dtype: torch.dtype) -> Checkpoint:
-    if path.suffix.lower() in PICKLES:
-        raise CheckpointUnsupported(
-            f"{path} is a pickle, which can run code when opened; convert it to .safetensors or get it in that format."
-        )
-    if path.suffix.lower() != ".safetensors":
-        raise CheckpointUnsupported(
-            f"{path} is no checkpoint; give a .safetensors file, a diffusers folder or a hub id."
-        )
-    header = read_header(path)
-    family = find_family(path, header)
-    parts = load_single_file(path, family, header, dtype)
-    _say_upcast(name, [header], device, dtype)
+    file = open_weight_file(path)
+    family = find_family(path, file.header)
+    parts = load_single_file(file, family, dtype)
+    _say_upcast(name, [dict(file.header)], device, dtype)
     return _assemble(family.way, parts, name=name, hash=hash_files([path]), device=device, dtype=dtype)
 
 

@@ -35,6 +35,11 @@ class Family:
         """By their names in a diffusers folder."""
         return sorted(config.parent.name for config in self.folder.glob("*/config.json"))
 
+    @property
+    def prefixes(self) -> dict[str, str]:
+        """How the keys of each model begin in a file."""
+        return {"unet": UNET, "vae": VAE, **dict(zip(("text_encoder", "text_encoder_2"), TEXT[self.way], strict=False))}
+
 
 FAMILIES = {
     768: Family(SHIPPED / "sd-v1"),

@@ -4,31 +4,47 @@ Such a file holds weights alone. The configurations of the families are shipped;
 which it is.
 """
 
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    create_diffusers_clip_model_from_ldm,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from configs.checkpoints import Way
 from worker.errors import CheckpointBroken, refusing
 from worker.families import Family, read_config
 from worker.tokenizer import ClipVocabulary
+from worker.weight_file import WeightFile
 
-ABSENT = ("tokenizer", "tokenizer_2", "scheduler", "safety_checker", "feature_extractor", "image_encoder")
-"""Components of the pipelines that no file holds."""
+MODELS: Mapping[str, Any] = {
+    "unet": (UNet2DConditionModel, convert_ldm_unet_checkpoint),
+    "vae": (AutoencoderKL, convert_ldm_vae_checkpoint),
+}
+"""Classes, and what gives weights the names they have there."""
+TEXTS: Mapping[str, Any] = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+MISNAMED = re.compile(r"^(cond_stage_model\.transformer\.)(?=embeddings|encoder|final_layer)")
+"""How some merged checkpoints name the text encoder's weights, without `text_model`."""
 
 
-def load_single_file(path: Path, family: Family, header: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+def load_single_file(file: WeightFile, family: Family, dtype: torch.dtype) -> dict[str, Any]:
     """Models and tokenizers by their names in a diffusers folder, and the fields of a checkpoint beside them.
 
-    EMA weights beside the others are left alone. Raises CheckpointBroken.
+    EMA weights beside the others are left alone, as the original scripts do (`use_ema: False`).
+    Raises CheckpointBroken.
     """
     names = ("tokenizer", "tokenizer_2")
     tokenizers = {name: ClipVocabulary(pad) for name, pad in zip(names, family.pads, strict=False)}
-    models = _load(path, family, dtype)
+    models = {name: _load(file, family, name, dtype) for name in family.models}
     scheduler_config = read_config(family.folder / "scheduler" / "scheduler_config.json")
-    scheduler_config.update(_noise(header))
+    scheduler_config.update(_noise(file.header))
     if family.way is Way.SD and scheduler_config["prediction_type"] == "v_prediction":
         scheduler_config["prediction_type"] = "v_prediction" if predicts_velocity(models["unet"]) else "epsilon"
     zeros = read_config(family.folder / "model_index.json").get("force_zeros_for_empty_prompt", False)
@@ -54,27 +70,31 @@ def _noise(header: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "rescale_betas_zero_snr": True} if "ztsnr" in header else config
 
 
-def _load(path: Path, family: Family, dtype: torch.dtype) -> dict[str, Any]:
-    # Importing a pipeline complains of image processors that are not needed: only once it is quiet.
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-
-    pipeline_class = StableDiffusionXLPipeline if family.way is Way.SDXL else StableDiffusionPipeline
-    absent = {name: None for name in read_config(family.folder / "model_index.json") if name in ABSENT}
-    options = {"config": str(family.folder), "local_files_only": True, "torch_dtype": dtype, **absent}
-    with refusing(CheckpointBroken, f"{path} cannot be loaded as {family.folder.name}"):
-        try:
-            pipeline = pipeline_class.from_single_file(str(path), **options)
-        except NotImplementedError as error:
-            raise CheckpointBroken(f"{path} lacks weights of the UNet or the VAE; download it again.") from error
-    models = {name: getattr(pipeline, name) for name in family.models}
-    for name, model in models.items():
-        if name.startswith("text_encoder"):
-            _refuse_missing(path, model)
-    return models
-
-
-def _refuse_missing(path: Path, text_encoder: torch.nn.Module) -> None:
-    """A weight the file lacks is left without memory. Of the other models that is found in moving them."""
-    for key, tensor in text_encoder.state_dict().items():
+def _load(file: WeightFile, family: Family, name: str, dtype: torch.dtype) -> Any:
+    """One model. A weight that the file lacks is an error, not a random number."""
+    weights = {
+        MISNAMED.sub(r"\1text_model.", key): file.read(key).to(dtype)
+        for key in file.header
+        if key.startswith(family.prefixes[name])
+    }
+    with refusing(CheckpointBroken, f"The {name} of {file.path} cannot be loaded as that of {family.folder.name}"):
+        model = _make_text_encoder(family, name, weights) if name in TEXTS else _make_model(family, name, weights)
+    for key, tensor in model.state_dict().items():
         if tensor.is_meta:
-            raise CheckpointBroken(f"{path} lacks weights of the text encoder, {key} for one; download it again.")
+            raise CheckpointBroken(f"{file.path} lacks weights of the {name}, {key} for one; download it again.")
+    return model
+
+
+def _make_text_encoder(family: Family, name: str, weights: Mapping[str, torch.Tensor]) -> Any:
+    options = {"config": str(family.folder), "subfolder": name, "local_files_only": True}
+    return create_diffusers_clip_model_from_ldm(TEXTS[name], weights, **options)
+
+
+def _make_model(family: Family, name: str, weights: Mapping[str, torch.Tensor]) -> Any:
+    """What the weights lack is left without memory."""
+    model_class, rename = MODELS[name]
+    config = read_config(family.folder / name / "config.json")
+    with init_empty_weights():
+        model = model_class.from_config(config)
+    model.load_state_dict(rename(weights, config=model.config), strict=False, assign=True)
+    return model

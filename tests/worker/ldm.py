@@ -4,7 +4,9 @@ Layouts: ldm/modules/diffusionmodules/openaimodel.py and model.py of the CompVis
 """
 
 import re
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -39,7 +41,26 @@ OPEN_CLIP_ENDS = {
 
 
 def write_single_file(folder: Path, path: Path, *, open_clip: bool = False, **extra: Tensor) -> None:
-    """Write a diffusers folder with one layer a block as one file; `extra` are further tensors by name."""
+    """Write a diffusers folder with one layer a block as a safetensors file; `extra` are further tensors by name."""
+    tensors = single_file_tensors(folder, open_clip=open_clip)
+    save_file({key: tensor.contiguous() for key, tensor in (tensors | extra).items()}, path)
+
+
+def write_ckpt(folder: Path, path: Path, **beside: Any) -> None:
+    """The same as PyTorch Lightning has left it, with EMA weights of half the size; `beside` lies by the state dict."""
+    tensors = single_file_tensors(folder)
+    ema = {ema_key(key): tensor / 2 for key, tensor in tensors.items() if key.startswith("model.")}
+    training = {"betas": torch.ones(1000), "model_ema.decay": torch.tensor(0.9999)}
+    state_dict = OrderedDict({**tensors, **ema, **training})
+    torch.save({"epoch": 0, "global_step": 470000, "state_dict": state_dict, **beside}, path)
+
+
+def ema_key(key: str) -> str:
+    """How ldm/modules/ema.py names the average of a weight."""
+    return "model_ema." + key.removeprefix("model.").replace(".", "")
+
+
+def single_file_tensors(folder: Path, *, open_clip: bool = False) -> Tensors:
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
     crossed = {key.split(".")[1] for key in unet if re.match(r"up_blocks\.\d\.attentions", key)}
@@ -48,8 +69,7 @@ def write_single_file(folder: Path, path: Path, *, open_clip: bool = False, **ex
         "first_stage_model": dict(vae_entry(key, tensor) for key, tensor in vae.items()),
         **text_parts(folder, open_clip=open_clip),
     }
-    tensors = {f"{part}.{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
-    save_file({key: tensor.contiguous() for key, tensor in (tensors | extra).items()}, path)
+    return {f"{part}.{key}": tensor for part, named in parts.items() for key, tensor in named.items()}
 
 
 def text_parts(folder: Path, *, open_clip: bool) -> dict[str, Tensors]:
