@@ -14,6 +14,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import Executable
 
+from configs.redaction import redact
 from db.errors import LedgerUnreachable, NotInLedger
 from db.models import BATCHES, IMAGES, JOBS, STATE, Batch, Image, Job, JobState
 
@@ -186,7 +187,7 @@ class Ledger:
 
     def fail_job(self, claim: Claim, cause: str, message: str) -> bool:
         """Running → failed, with one word for the cause and a message. False when the claim is no longer ours."""
-        values = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
+        values = {"state": JobState.FAILED, "cause": cause, "message": redact(message), **_ended()}
         return bool(self._execute(update(JOBS).where(_held([claim])).values(values)).rowcount)
 
     def retry_job(self, claim: Claim, cause: str, message: str, max_attempts: int) -> JobState | None:
@@ -196,10 +197,10 @@ class Ledger:
         """
         held = _held([claim])
         worn = update(JOBS).where(held, Job.attempts >= max_attempts)
-        failed = {"state": JobState.FAILED, "cause": cause, "message": message, **_ended()}
+        failed = {"state": JobState.FAILED, "cause": cause, "message": redact(message), **_ended()}
         if self._execute(worn.values(failed)).rowcount:
             return JobState.FAILED
-        back = update(JOBS).where(held).values(cause=cause, message=message, **_put_back())
+        back = update(JOBS).where(held).values(cause=cause, message=redact(message), **_put_back())
         states = [state for _, state in self._returning(back.returning(Job.id, Job.state))]
         return states[0] if states else None
 

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select, text
 from sqlalchemy.sql import Executable
 
+from configs.plain_text import recordable
 from db.errors import NotInLedger
 from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
 
@@ -52,13 +53,19 @@ def find_batch(engine: Engine, name: str | None) -> Row[Any]:
     """
     statement = select(BATCHES).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(1)
     if name is not None:
-        wanted = Batch.id == int(name) if name.isdecimal() else Batch.name == name
+        wanted = Batch.id == number if (number := id_of(name)) else Batch.name == recordable(name)
         statement = statement.where(wanted)
     found = _read(engine, statement)
     if not found:
         what = f"no batch {name}" if name else "no batch yet"
         raise NotInLedger(f"There is {what}; `promptmill status` lists them, `promptmill submit FILE` makes one.")
     return found[0]
+
+
+def id_of(text: str) -> int | None:
+    """The id that a text is; None where it is none that a database can have given."""
+    number = int(text) if text.isdecimal() and len(text) < 20 else 0
+    return number if 0 < number < 2**63 else None
 
 
 def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:

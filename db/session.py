@@ -76,9 +76,11 @@ def _open_server(url: URL) -> Engine:
 
 
 def _open_sqlite(url: URL) -> Engine:
-    folder = Path(url.database or ".").parent
+    file = Path(url.database or ":memory:")
+    folder = file.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(file)
     except OSError as error:
         raise LedgerUnreachable(f"The ledger's folder {folder} cannot be made: {error.strerror}.") from error
     _refuse_network(folder)
@@ -87,6 +89,12 @@ def _open_sqlite(url: URL) -> Engine:
     event.listen(engine, "connect", partial(_prepare, mode=journal_mode(driver)))
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _make_private(file: Path) -> None:
+    """Let the owner alone read a new ledger; SQLite gives its other files the same rights."""
+    if file.name != ":memory:" and not file.exists():
+        file.touch(mode=0o600)
 
 
 def _prepare(connection: Any, _record: object, *, mode: str) -> None:

@@ -1,10 +1,14 @@
 """The command `promptmill`: its commands, and what an error of any of them says. They are in `producer.commands`."""
 
-from typing import Any
+import sys
+from io import TextIOWrapper
+from typing import Any, cast
 
 import click
 
 from configs.errors import ConfigError
+from configs.plain_text import plain
+from configs.redaction import redact
 from db.errors import LedgerError
 from producer.commands import batch, fsck, installation, job, originals, prompt_file, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
@@ -45,7 +49,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except InvalidPromptFile as error:
-            click.echo(str(error), err=True)
+            _tell(str(error))
             return _refuse(ctx, "nothing was queued; correct the file and try again.", error.exit_code)
         except (ProducerError, LedgerError, ConfigError) as error:
             return _refuse(ctx, str(error), getattr(error, "exit_code", 1))
@@ -57,8 +61,13 @@ class Commands(click.Group):
             return _refuse(ctx, f"{what} failed: {reason}. `promptmill doctor` looks for the reason.", 1)
 
 
+def _tell(message: str) -> None:
+    """Print a message, which may hold what a stranger wrote into a file."""
+    click.echo("\n".join(map(plain, redact(message).split("\n"))), err=True)
+
+
 def _refuse(ctx: click.Context, message: str, exit_code: int) -> None:
-    click.echo(f"Error: {message}", err=True)
+    _tell(f"Error: {message}")
     ctx.exit(exit_code)
 
 
@@ -83,6 +92,9 @@ for command in COMMANDS:
 def main() -> None:
     """Entry point."""
     raise_on_sigterm()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no emoji gets their numbers, and no traceback.
+        cast(TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     cli(prog_name="promptmill")
 
 

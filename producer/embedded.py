@@ -92,7 +92,7 @@ class EmbeddedQueue:
 
     def __enter__(self) -> "EmbeddedQueue":
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.log.parent.mkdir(exist_ok=True)
+        self.log.parent.mkdir(mode=0o700, exist_ok=True)
         with contextlib.ExitStack() as stack:
             self._lock = stack.enter_context(_locked(self.folder / "lock"))
             shutil.rmtree(self.folder / "appendonlydir", ignore_errors=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
+from configs.plain_text import recordable
 from configs.samplers import resolve
 from db import queries
 from db.models import IMAGES, JOBS, JobState
@@ -42,8 +43,8 @@ def find_jobs(
         batch_id=queries.find_batch(engine, batch).id if batch else None,
         state=JobState(state) if state else None,
         sampler=resolve(sampler).name if sampler else None,
-        words=tuple(words),
-        tags=dict(tags),
+        words=tuple(map(recordable, words)),
+        tags={recordable(name): recordable(value) for name, value in tags},
         **exact,
     )
     return _pages(engine, wanted, limit, before)

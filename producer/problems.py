@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from configs.plain_text import plain
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -14,8 +16,7 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        column = self.column if self.column.isprintable() else ascii(self.column)
-        return ": ".join(part for part in (place, column, self.message) if part)
+        return plain(": ".join(part for part in (place, self.column, self.message) if part))
 
 
 @dataclass(slots=True)

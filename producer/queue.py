@@ -1,11 +1,11 @@
 """The queue as the producer sees it: something to send job ids to, which may be out of reach."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from configs.celeryconfig import create_app
+from configs.redaction import redact
 from configs.settings import Settings
 from db import messages, outbox
 from db.ledger import Ledger
@@ -65,10 +65,10 @@ class Queue:
         try:
             yield
         except (OperationalError, RedisError, OSError) as error:
-            reason = str(error).rstrip(".")
+            reason = redact(str(error)).rstrip(".")
             raise QueueUnreachable(f"{consequence}The queue at {shown(self.url)} cannot be used: {reason}.") from error
 
 
 def shown(url: str) -> str:
     """The URL without its password."""
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return redact(url)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from msgspec import structs
 from sqlalchemy import Row as BatchRow
 
+from configs.plain_text import recordable
 from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
@@ -60,7 +61,7 @@ def check(
     preset_job = read_preset(preset).get("job", {}) if preset else {}
     prompts = PromptFile("-" if file == "-" else Path(file), defaults={**settings.job, **preset_job, **given})
     batch = NewBatch(
-        name=name or prompts.name,
+        name=recordable(name or prompts.name),
         slug=slug(name or Path(prompts.name).stem),
         source_sha256=prompts.sha256,
         image_format=image_format or settings.image_format,

@@ -64,10 +64,17 @@ def print_json_lines(records: Iterable[Mapping[str, Any]]) -> None:
 
 def print_csv(names: Sequence[str], records: Iterable[Mapping[str, Any]], *, safe: bool = False) -> None:
     """CSV, exact but for a terminal; when ``safe``, with a ' before what a spreadsheet would take for a formula."""
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+    writer = csv.DictWriter(Lines(), names)
     writer.writeheader()
     cell = partial(_cell, safe=safe, inert=sys.stdout.isatty())
     writer.writerows({name: cell(value) for name, value in record.items()} for record in records)
+
+
+class Lines:
+    """Standard output for `csv.writer`, which quotes what holds an end of line only where it could end one itself."""
+
+    def write(self, line: str) -> object:
+        return sys.stdout.write(line.removesuffix("\r\n") + "\n")
 
 
 def _cell(value: object, *, safe: bool, inert: bool) -> object:

@@ -12,6 +12,7 @@ from configs.settings import get_settings
 from db.errors import LedgerError
 from db.migrate import open_ledger
 from worker.errors import WorkerError
+from worker.log_lines import start_log
 
 #: One line a record; the thread says whether it is the engine's or a chunk's.
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
@@ -24,7 +25,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
 )
 def main(name: str, concurrency: int) -> None:
     """Take chunks from the queue at PROMPTMILL_BROKER_URL and render them until told to stop."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    start_log(LOG_FORMAT)
     # Two lines for every message say nothing that the ledger does not know.
     logging.getLogger("celery").setLevel(logging.WARNING)
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from configs.plain_text import plain
 from configs.settings import get_settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def find_batch(ledger: "Ledger", batch: str | None) -> "Row[Any]":
 
 
 def announce(batch: "Row[Any]") -> None:
-    click.echo(f"Batch {batch.id}: {batch.total} images of {batch.name}.", err=True)
+    click.echo(f"Batch {batch.id}: {batch.total} images of {plain(batch.name)}.", err=True)
 
 
 def send(url: str, ledger: "Ledger", batch: "Row[Any]") -> None:

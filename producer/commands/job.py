@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from configs.parameters import MAX_SEED
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
 from producer.options import Tag
@@ -14,14 +15,14 @@ from producer.options import Tag
 @click.argument("words", nargs=-1)
 @click.option("--batch", help="Number or file name of a batch.")
 @click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
-@click.option("--seed", type=int)
-@click.option("--steps", type=int)
+@click.option("--seed", type=click.IntRange(0, MAX_SEED))
+@click.option("--steps", type=click.IntRange(1, 1000))
 @click.option("--scale", type=float)
 @click.option("--sampler", help="By any of its names.")
 @click.option("--flagged", is_flag=True, help="Only images to look at: of one colour, or unsafe.")
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="A column of the prompt file that is no parameter.")
 @click.option("--limit", type=click.IntRange(0), default=20, show_default=True, help="Jobs listed; 0 is all.")
-@click.option("--before", type=int, metavar="JOB", help="Only jobs older than this one: the next page.")
+@click.option("--before", type=click.IntRange(1, MAX_SEED), metavar="JOB", help="Only older jobs: the next page.")
 @click.option("--json", "form", flag_value="json", help="One JSON object a line, with every field.")
 @click.option("--csv", "form", flag_value="csv", help="CSV with every field.")
 @click.option("--safe", is_flag=True, help="In CSV, a ' before every text that a spreadsheet would take for a formula.")
@@ -56,6 +57,6 @@ def show(target: str) -> None:
     from producer.show import print_image, print_job
 
     if target.isdecimal():
-        print_job(queries.find_job(open_ledger().engine, int(target)), get_settings().images_root)
+        print_job(queries.find_job(open_ledger().engine, queries.id_of(target) or 0), get_settings().images_root)
     else:
         print_image(Path(target))
