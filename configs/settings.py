@@ -23,6 +23,7 @@ PRESETS = Path(__file__).with_name("presets")
 FILE_NAME = "promptmill.toml"
 
 Positive = Annotated[int, Meta(ge=1)]
+Switch = Literal["auto", "on", "off"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -52,6 +53,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: How samples step: along ``tables``, many in one product; or along ``objects``, each by its own scheduler. These
     #: are slower, and in float32 give an image that shares no call the very bits of a plain diffusers call.
     sampling: Literal["tables", "objects"] = "tables"
+    #: Whether UNet and VAE keep their numbers pixel by pixel, as tensor cores read them. ``auto`` here and below is on
+    #: for an NVIDIA card in half precision.
+    channels_last: Literal["auto", "on", "off"] = "auto"
+    #: Whether the UNet's attention makes its projections in one product instead of three.
+    fused_projections: Literal["auto", "on", "off"] = "auto"
+    #: Whether full UNet calls are compiled, which takes minutes at first and less from the second worker on. ``auto``
+    #: does it where the queue is long enough to pay for it, and not in exact mode.
+    compile: Literal["auto", "on", "off"] = "auto"
+    #: The most threads that draw noise at once on the card whose pictures the compatibility modes shall give: its
+    #: multiprocessors times the threads each runs in blocks of 256, such as 46080 on a laptop's RTX 3060. None: one for
+    #: each number, as on cards so large that a batch never fills them.
+    noise_threads: Positive | None = None
     #: Jobs one message carries.
     chunk_size: Positive = 16
     #: Seconds after which a job whose worker fell silent is put back.

@@ -166,7 +166,7 @@ IMAGES = Table(
     #: Steps really taken: fewer than asked from an init image, others on a grid of its own. None as for `vae_batch`.
     Column("steps_run", Integer),
     _needed("checkpoint_hash", String(64)),
-    #: Versions of the libraries that made it.
+    #: Versions of the libraries that made it, and what else of the way can change its bits.
     _needed("versions", JSON),
     _needed("created_at", Double),
     Index("image_created", "created_at"),

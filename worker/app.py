@@ -20,6 +20,7 @@ from configs.samplers import resolve
 from configs.settings import Settings
 from db import outbox
 from db.ledger import Ledger
+from worker.backlog import Backlog
 from worker.checkpoints import Checkpoint, open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
 from worker.exact import ExactLayout, make_deterministic
@@ -29,6 +30,7 @@ from worker.leases import Leases
 from worker.memory import cap_memory
 from worker.plain import PlainCheckpoint
 from worker.plain_renderer import PlainRenderer, plain_rooms
+from worker.predictor import NO_WORK, Predictor, Work, keep_compiled
 from worker.profile import Profile
 from worker.progress import Progress
 from worker.renderer import Renderer
@@ -36,7 +38,8 @@ from worker.rendering import AnyRenderer
 from worker.rescue import Rescuer
 from worker.room import Rooms, most_rows
 from worker.safety import open_checker
-from worker.sample import Form
+from worker.sample import Form, Shape
+from worker.speedups import speed_up
 from worker.tasks import ChunkRunner
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 16
 #: What was measured on this machine, in the home.
 PROFILE = "profile.json"
+#: Folder of what was compiled, in the home.
+COMPILED = "compiled"
 
 
 class Worker:
@@ -59,7 +64,10 @@ class Worker:
         self.app: Celery = create_app(broker_url)
         self.ledger = ledger
         self.intake = Intake(lambda: self.engine.is_hungry)
-        self.engine = open_engine(settings, on_lost=self._stop_without_device, on_hungry=self.intake.wake)
+        self.backlog = Backlog(ledger.engine)
+        self.engine = open_engine(
+            settings, backlog=self.backlog.work, on_lost=self._stop_without_device, on_hungry=self.intake.wake
+        )
         self.leases = Leases(ledger, settings.lease_seconds)
         interval = settings.lease_seconds / 3
         self.rescuer = Rescuer(self.app, ledger, max_attempts=settings.max_attempts, interval=interval)
@@ -95,6 +103,8 @@ class Worker:
     def _render_chunk(self, ids: Sequence[int]) -> None:
         with ExitStack() as coming:
             coming.callback(self.intake.arrive)
+            if self.runner.settings.compile == "auto" and pick_device(self.runner.settings.device).type == "cuda":
+                self.backlog.look()
             self.runner.render_chunk(ids, on_submitted=coming.close)
 
     def _take_signals(self, **_: object) -> None:
@@ -135,12 +145,17 @@ class Worker:
 def open_engine(
     settings: Settings,
     *,
+    backlog: Callable[[Shape], int] = lambda _: 0,
     on_hungry: Callable[[], object] = lambda: None,
     on_lost: Callable[[], object] = lambda: None,
 ) -> Engine:
-    """An engine that opens checkpoints as the settings say. Raises CheckpointRefused where the safety checker is."""
+    """An engine that opens checkpoints as the settings say. Raises CheckpointRefused where the safety checker is.
+
+    backlog: rows × steps that wait in the queue for this worker, beside the engine's own.
+    """
     if settings.exact:
         make_deterministic()
+    keep_compiled(settings.home / COMPILED)
     device = pick_device(settings.device)
     cap_memory(device, settings.vram)
     most, checker = settings.max_rows or most_rows(device), open_checker(settings)
@@ -148,21 +163,51 @@ def open_engine(
     def open_renderer(form: Form, progress: Progress) -> AnyRenderer:
         dtype = form.precision or settings.dtype
         checkpoint = open_checkpoint(form.model, device=settings.device, dtype=dtype, offload=settings.offload)
-        return make_renderer(checkpoint, settings, progress)
 
-    return Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost)
+        def work(width: int, height: int) -> int:
+            shape = Shape(form.model, width, height, form.precision)
+            return engine.waiting_work(shape) + backlog(shape)
+
+        return make_renderer(checkpoint, settings, progress, work)
+
+    engine = Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost)
+    return engine
 
 
-def make_renderer(checkpoint: Checkpoint | PlainCheckpoint, settings: Settings, progress: Progress) -> AnyRenderer:
+def make_renderer(
+    checkpoint: Checkpoint | PlainCheckpoint,
+    settings: Settings,
+    progress: Progress,
+    work: Work = NO_WORK,
+) -> AnyRenderer:
     """What renders with a checkpoint as the settings say."""
     if isinstance(checkpoint, PlainCheckpoint):
         most = settings.max_rows or most_rows(checkpoint.device)
         rooms = plain_rooms(checkpoint, most, profile=Profile(settings.home / PROFILE), cap=settings.vram)
         default = resolve(settings.job["sampler"]).name
         return PlainRenderer(checkpoint, progress, rooms, default_sampler=default, apart=settings.exact)
+    checkpoint = make_fast(checkpoint, settings)
     rooms = make_rooms(checkpoint, settings)
-    layout = ExactLayout(checkpoint, rooms) if settings.exact else tight
-    return Renderer(checkpoint, progress, layout, rooms, settings.sampling)
+    predictor = make_predictor(checkpoint, rooms, settings, progress, work)
+    layout = ExactLayout(checkpoint, rooms, predictor) if settings.exact else tight
+    return Renderer(checkpoint, progress, layout, rooms, settings.sampling, predictor)
+
+
+def make_fast(checkpoint: Checkpoint, settings: Settings) -> Checkpoint:
+    """The checkpoint with what the settings allow for speed."""
+    return speed_up(checkpoint, channels_last=settings.channels_last, fused_projections=settings.fused_projections)
+
+
+def make_predictor(
+    checkpoint: Checkpoint,
+    rooms: Rooms,
+    settings: Settings,
+    progress: Progress,
+    work: Work = NO_WORK,
+) -> Predictor:
+    """What calls the UNet. In exact mode nothing is compiled of its own accord: bits would depend on the queue."""
+    switch = "off" if settings.exact and settings.compile == "auto" else settings.compile
+    return Predictor(checkpoint, rooms, progress, switch=switch, work=work)
 
 
 def make_rooms(checkpoint: Checkpoint, settings: Settings) -> Rooms:

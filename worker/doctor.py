@@ -75,16 +75,19 @@ def _exactness() -> Iterator[Finding]:
 
 
 def _self_test(settings: Settings) -> Finding:
-    from worker.app import make_rooms
+    from worker.app import make_fast, make_predictor, make_rooms
     from worker.checkpoints import Checkpoint, open_checkpoint
     from worker.exact import ExactLayout, make_deterministic
+    from worker.progress import Progress
 
     make_deterministic()
     checkpoint = open_checkpoint(settings.job["model"], device=settings.device, dtype=settings.dtype)
     if not isinstance(checkpoint, Checkpoint):
         return Finding("exact", True, f"{checkpoint.name} has a pipeline of its own: each image has calls of its own")
+    checkpoint = make_fast(checkpoint, settings)
     rooms, size = make_rooms(checkpoint, settings), checkpoint.native_size
-    if fault := ExactLayout(checkpoint, rooms).fault(*size):
+    predictor = make_predictor(checkpoint, rooms, settings, Progress())
+    if fault := ExactLayout(checkpoint, rooms, predictor).fault(*size):
         return Finding("exact", False, f"{fault}: each image has calls of its own", "unset PROMPTMILL_EXACT")
     rows = rooms.of(*size).rows
     return Finding("exact", True, f"canaries of {size[0]}x{size[1]} come out the same in any company of {rows} rows")

@@ -342,6 +342,7 @@ class Engine:
                 device=checkpoint.device_name,
                 dtype=flight.dtype,
                 checkpoint_hash=checkpoint.hash,
+                variant=flight.variant,
                 safety_score=safety_score,
             )
         )

@@ -21,6 +21,7 @@ from worker.checkpoints import Checkpoint
 from worker.device_loss import find_device_loss
 from worker.errors import OutOfMemory
 from worker.layout import APART, Layout
+from worker.predictor import Predictor
 from worker.renderer import Renderer
 from worker.room import Rooms
 from worker.sample import Sample
@@ -48,9 +49,9 @@ class CallShape(NamedTuple):
 class ExactLayout:
     """The layout of exact mode: padded to one shape where that passes the self-test, else one sample a call."""
 
-    def __init__(self, checkpoint: Checkpoint, rooms: Rooms) -> None:
-        """rooms: those of the renderer that it is for."""
-        self._checkpoint, self._rooms = checkpoint, rooms
+    def __init__(self, checkpoint: Checkpoint, rooms: Rooms, predictor: Predictor | None = None) -> None:
+        """rooms, predictor: those of the renderer that it is for."""
+        self._checkpoint, self._rooms, self._predictor = checkpoint, rooms, predictor
         self._faults: dict[CallShape, str] = {}
 
     def __call__(self, width: int, height: int) -> Layout:
@@ -66,7 +67,8 @@ class ExactLayout:
             shape = CallShape(width, height, padded.rows, padded.images)
             if shape in self._faults:
                 return self._faults[shape]
-            fault = find_fault(Renderer(self._checkpoint, layout=self._padded, rooms=self._rooms), shape)
+            tested = Renderer(self._checkpoint, layout=self._padded, rooms=self._rooms, predictor=self._predictor)
+            fault = find_fault(tested, shape)
             # When memory ran out in the test, there is another shape now.
             if self._padded(width, height) == padded:
                 self._faults[shape] = fault

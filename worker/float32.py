@@ -11,6 +11,7 @@ from accelerate import init_empty_weights
 
 from worker.checkpoints import Checkpoint
 from worker.footprint import Footprint
+from worker.speedups import split_projections
 
 
 def in_float32(checkpoint: Checkpoint) -> Checkpoint:
@@ -20,7 +21,7 @@ def in_float32(checkpoint: Checkpoint) -> Checkpoint:
     visitors = [copy for name, copy in copies.items() if name != "unet"]
     footprint = Footprint(copies["unet"], visitors, checkpoint.device)
     footprint.load()
-    return replace(checkpoint, dtype=torch.float32, autocast=False, footprint=footprint, **copies)
+    return replace(checkpoint, dtype=torch.float32, autocast=False, footprint=footprint, speedups=(), **copies)
 
 
 def decoding_in_float32(checkpoint: Checkpoint) -> Checkpoint:
@@ -34,9 +35,11 @@ def _copy(model: Any) -> Any:
     make = getattr(type(model), "from_config", type(model))
     with init_empty_weights():
         copy = make(model.config)
-    copy.load_state_dict({name: _widen(tensor) for name, tensor in model.state_dict().items()}, assign=True)
+    weights = split_projections(model.state_dict())
+    copy.load_state_dict({name: _widen(tensor) for name, tensor in weights.items()}, assign=True)
     return copy.eval().requires_grad_(False)
 
 
 def _widen(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to("cpu", torch.float32 if tensor.is_floating_point() else tensor.dtype)
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return tensor.to("cpu", dtype, memory_format=torch.contiguous_format)

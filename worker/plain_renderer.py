@@ -24,7 +24,7 @@ from worker.memory import naming_out_of_memory
 from worker.plain import PlainCheckpoint, takes
 from worker.progress import Progress
 from worker.room import Rooms
-from worker.sample import Pixels, Sample
+from worker.sample import Pixels, Sample, Variant
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ class PlainFlight:
     images: int = 0
     exact: bool = False
     dtype: str = ""
+    variant: Variant = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     error: Exception | None = None
 

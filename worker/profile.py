@@ -46,11 +46,22 @@ class Speed(msgspec.Struct, frozen=True):
     """Bytes of the device in use at once, weights included; 0 where that is not measured."""
 
 
+class Compiled(msgspec.Struct, frozen=True):
+    """A compiled UNet call of one row count."""
+
+    seconds: float
+    """That compiling took, the last time."""
+    gain: float
+    """How many times faster it is than the UNet as it is."""
+
+
 class Findings(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What is known of a setup."""
 
     speeds: dict[int, Speed] = {}
     """By the number of rows."""
+    compiled: dict[int, Compiled] = {}
+    """The same of compiled calls."""
     settled: int | None = None
     """The row count chosen; None while that is open."""
     too_many: int | None = None
@@ -65,8 +76,9 @@ class Findings(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The `Placement` it takes."""
 
     def learn(self, **found: Any) -> None:
-        """Take fields over; speeds are added to those that are known."""
-        found["speeds"] = {**self.speeds, **found.get("speeds", {})}
+        """Take fields over; what is by the number of rows is added to what is known."""
+        for name in ("speeds", "compiled"):
+            found[name] = {**getattr(self, name), **found.get(name, {})}
         for name, value in found.items():
             setattr(self, name, value)
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["text", "unet", "sampler", "vae", "safety", "open", "wait", "other"]
-"""Prompts; UNet calls; noise and sampler steps; VAE calls; the safety checker; opening checkpoints; no work; rest."""
+Stage = Literal["text", "unet", "sampler", "vae", "safety", "open", "compile", "wait", "other"]
+"""Prompts; UNet calls; noise and sampler steps; VAE calls; the safety checker; opening checkpoints; compiling, which
+takes minutes; no work; all the rest."""
 
 
 @dataclass(slots=True)

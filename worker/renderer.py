@@ -20,9 +20,10 @@ from worker.init_images import open_init_image
 from worker.latent_space import denormalize, normalize
 from worker.layout import Layout, tight
 from worker.memory import naming_out_of_memory, release_memory
+from worker.predictor import Predictor
 from worker.progress import Progress
 from worker.room import Rooms, most_rows
-from worker.sample import Pixels, Sample
+from worker.sample import Pixels, Sample, Variant
 from worker.samplers import Samplers, Sampling
 from worker.text import PromptEmbeddings
 from worker.trajectories import Trajectory
@@ -53,6 +54,8 @@ class Flight:
     dtype: str = ""
     """In which it was decoded; float32 where it had to be made again."""
     started: float = field(default_factory=time.monotonic)
+    variant: Variant = field(default_factory=dict)
+    """What else of the way it was made can change its bits."""
     error: Exception | None = None
     """What ended it early."""
 
@@ -61,15 +64,22 @@ class Flight:
         """Whether no step is left."""
         return self.trajectory.done
 
-    def note_unet_call(self, rows: int, layout: Layout) -> None:
+    def note_unet_call(self, rows: int, layout: Layout, *, compiled: bool) -> None:
         """It was in a call of so many rows."""
-        self.exact = layout.exact and (not self.rows or (self.exact and self.rows == rows))
+        alike = self.exact and self.rows == rows and self.variant.get("compiled", False) == compiled
+        self.exact = layout.exact and (not self.rows or alike)
         self.rows = max(self.rows, rows)
+        self._vary("compiled", compiled)
 
-    def note_vae_call(self, images: int, layout: Layout, dtype: str) -> None:
+    def note_vae_call(self, images: int, layout: Layout, dtype: str, *, tiled: bool) -> None:
         """It was in a call of so many images."""
         self.exact = self.exact and layout.exact
         self.images, self.dtype = images, dtype
+        self._vary("tiled", tiled)
+
+    def _vary(self, word: str, happened: bool) -> None:
+        if happened:
+            self.variant[word] = True
 
 
 class Renderer:
@@ -82,11 +92,13 @@ class Renderer:
         layout: Callable[[int, int], Layout] = tight,
         rooms: Rooms | None = None,
         sampling: Sampling = "tables",
+        predictor: Predictor | None = None,
     ) -> None:
         """Time is charged to the stages of `progress`. layout: that of images of a width and height in pixels."""
         self.checkpoint = checkpoint
         self.rooms = rooms or Rooms(checkpoint=checkpoint, most=most_rows(checkpoint.device))
         self._layout = layout
+        self._predictor = predictor or Predictor(checkpoint)
         self._progress = progress or Progress()
         self._texts = PromptEmbeddings(checkpoint.text_encoders, zeros_for_empty=checkpoint.zeros_for_empty)
         self._sampling = sampling
@@ -106,7 +118,9 @@ class Renderer:
             negative = self._texts.encode_negative(sample.negative_prompt) if sample.guided else None
         size = sample.width, sample.height
         positive, negative = positive.of_size(*size), negative and negative.of_size(*size)
-        return Flight(sample, denoise.to_device(latents, self.checkpoint.device), trajectory, positive, negative)
+        variant: Variant = {"sampling": trajectory.kind, **dict.fromkeys(self.checkpoint.speedups, True)}
+        latents = denoise.to_device(latents, self.checkpoint.device)
+        return Flight(sample, latents, trajectory, positive, negative, variant=variant)
 
     def step(self, flights: list[Flight]) -> None:
         """Take every flight one step further, in one UNet call; a flight whose sampler fails gets its `error`.
@@ -163,17 +177,12 @@ class Renderer:
             [flight.positive for flight in flights],
             [flight.negative for flight in flights],
         )
-        used, rows = len(rows.latents), denoise.pad_rows(rows, layout.rows)
-        device, dtype = self.checkpoint.device, self.checkpoint.dtype
+        used, size = len(rows.latents), (flights[0].sample.width, flights[0].sample.height)
+        rows = denoise.pad_rows(rows, layout.rows or self._predictor.fit(*size, used))
         with self._progress.stage("unet"), naming_out_of_memory(), self.checkpoint.computing():
-            predictions: Tensor = self.checkpoint.unet(
-                rows.latents.to(dtype),
-                denoise.to_device(rows.timesteps, device),
-                return_dict=False,
-                **rows.conditions.arguments(),
-            )[0].float()
+            predictions, compiled = self._predictor.predict(rows, *size)
         for flight in flights:
-            flight.note_unet_call(len(predictions), layout)
+            flight.note_unet_call(len(predictions), layout, compiled=compiled)
         return denoise.guide(predictions[:used], [f.sample.scale if f.sample.guided else None for f in flights])
 
     def _call_vaes(self, flights: Sequence[Flight]) -> list[tuple[NDArray[np.uint8], np.bool_]]:
@@ -184,10 +193,11 @@ class Renderer:
     def _call_vae(self, flights: list[Flight], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         latents = denoise.pad(torch.cat([flight.latents for flight in flights]), layout.images)
         vae = self.checkpoint.vae
+        tiled = bool(getattr(vae, "use_tiling", False))
         with self.checkpoint.decoding():
             decoded = vae.decode(denormalize(latents.to(vae.dtype), vae.config), return_dict=False)[0]
         for flight in flights:
-            flight.note_vae_call(len(latents), layout, self.checkpoint.dtype_name)
+            flight.note_vae_call(len(latents), layout, self.checkpoint.dtype_name, tiled=tiled)
         pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded[: len(flights)]))
         return pixels, finite
 
@@ -213,6 +223,7 @@ class Renderer:
                 again = renderer.fly([flight.sample])[0]
             pixels, finite = renderer.decode_once([again])
             flight.rows, flight.images, flight.exact, flight.dtype = again.rows, again.images, again.exact, again.dtype
+            flight.variant = again.variant
             if finite[0]:
                 image: Pixels = pixels[0]
                 return image

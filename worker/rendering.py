@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 from worker.opened import OpenedCheckpoint
 from worker.room import Rooms
-from worker.sample import Pixels, Sample
+from worker.sample import Pixels, Sample, Variant
 
 
 class InFlight(Protocol):
@@ -19,6 +19,8 @@ class InFlight(Protocol):
     """Whether its bits are known not to depend on what shared its calls."""
     dtype: str
     """In which it was decoded."""
+    variant: Variant
+    """What else of the way it was made can change its bits."""
     started: float
     error: Exception | None
     """What ended it early."""

@@ -14,7 +14,7 @@ from worker.checkpoints import Checkpoint
 from worker.errors import OutOfMemory
 from worker.footprint import Placement
 from worker.memory import DeviceMemory, gib, naming_out_of_memory, release_memory
-from worker.profile import Findings, Profile, Setup
+from worker.profile import Compiled, Findings, Profile, Setup
 from worker.tuner import Tuner, safe_rows
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,15 @@ class Room:
     def rows(self) -> int:
         """The most rows of a UNet call."""
         return self.tuner.rows
+
+    @property
+    def compiled(self) -> dict[int, Compiled]:
+        """What compiling UNet calls has cost and brought, by their rows."""
+        return self._profile.read(self._setup).compiled
+
+    def learn_compiled(self, rows: int, found: Compiled) -> None:
+        """Remember the same for the next worker."""
+        self._profile.learn(self._setup, compiled={rows: found})
 
     def shrink(self, called: int, least: int, error: torch.OutOfMemoryError) -> None:
         """After a UNet call of so many rows ran out of memory, of which one sample needs `least`: need less.

@@ -1,14 +1,17 @@
 """A sample: one image to denoise, with every parameter resolved; and the picture it becomes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3)."""
+Variant: TypeAlias = dict[str, str | bool]
+"""What of the way an image was made can change its bits, beside shape and number format: `sampling`, which is `tables`
+or `objects`; and, each where it is so, `channels_last`, `fused_projections`, `compiled`, `tiled`."""
 
 
 class Form(NamedTuple):
@@ -95,5 +98,6 @@ class Picture:
     device: str
     dtype: str
     checkpoint_hash: str
+    variant: Variant = field(default_factory=dict)
     safety_score: float | None = None
     """Above 0 where the safety checker finds it unsafe. None without a checker."""

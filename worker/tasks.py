@@ -204,7 +204,7 @@ def provenance(picture: Picture, worker: str) -> dict[str, Any]:
         "flagged": flag_of(picture),
         "safety_score": picture.safety_score,
         "checkpoint_hash": picture.checkpoint_hash,
-        "versions": VERSIONS,
+        "versions": {**VERSIONS, **picture.variant},
     }
 
 

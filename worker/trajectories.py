@@ -6,12 +6,13 @@ Letters in shapes as in `denoise`: N samples of latents C × h × w.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from worker import denoise
+from worker.noise import Source, draw_step
 from worker.tables import Table
 
 
@@ -28,6 +29,7 @@ class ObjectTrajectory:
     options: dict[str, Any]
     """Optional arguments of the scheduler's step."""
     index: int = 0
+    kind: ClassVar = "objects"
 
     @property
     def timestep(self) -> Tensor:
@@ -63,12 +65,13 @@ class TableTrajectory:
     """Along a table: the same to float32's rounding, in one product with all others alike."""
 
     table: Table
-    generator: torch.Generator
+    generator: Source
     index: int = 0
     memory: Tensor | None = None
     """(S, C, h, w): what the sampler keeps; None before the first step."""
     noise: Tensor | None = None
     """(1, C, h, w): drawn for the next step, which has not been taken yet."""
+    kind: ClassVar = "tables"
 
     @property
     def timestep(self) -> Tensor:
@@ -112,7 +115,7 @@ class TableTrajectory:
     def draw(self, shape: tuple[int, ...]) -> Tensor:
         """The noise of the next step, drawn once, whether or not the step has to be taken again."""
         if self.noise is None:
-            self.noise = denoise.draw_noise(shape, self.generator)
+            self.noise = draw_step(self.generator, shape)
         return self.noise
 
     def advance(self, state: Tensor) -> Tensor:
