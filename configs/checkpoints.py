@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from configs.models import find_model
+
 SHIPPED = Path(__file__).with_name("checkpoints")
 DEMO = "demo"
 
@@ -36,8 +38,10 @@ SDXL = Geometry(1024, 1024, 8)
 PIPELINES = {
     "StableDiffusionPipeline": Way.SD,
     "StableDiffusionImg2ImgPipeline": Way.SD,
+    "StableDiffusionInpaintPipeline": Way.SD,
     "StableDiffusionXLPipeline": Way.SDXL,
     "StableDiffusionXLImg2ImgPipeline": Way.SDXL,
+    "StableDiffusionXLInpaintPipeline": Way.SDXL,
 }
 CLASSES = {
     "text_encoder": "CLIPTextModel",
@@ -56,8 +60,11 @@ HEADER_LIMIT = 100_000_000
 
 
 def checkpoint_path(model: str) -> str:
-    """The place of a model: the shipped folder of ``demo``, a path, or a hub id as it is."""
-    return str(SHIPPED / DEMO) if model == DEMO else model
+    """The place of a model: the shipped folder of ``demo``, that of a name, a path, or a hub id as it is."""
+    if model == DEMO:
+        return str(SHIPPED / DEMO)
+    found = find_model(model)
+    return found.path if found else model
 
 
 def choose_way(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Way:
@@ -72,10 +79,14 @@ def choose_way(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Way:
     return Way.PLAIN
 
 
-@lru_cache(maxsize=256)
 def way_of(model: str) -> Way | None:
     """How a model is rendered; None where it cannot be known here."""
-    folder = _folder(model)
+    return _way_of(checkpoint_path(model))
+
+
+@lru_cache(maxsize=256)
+def _way_of(place: str) -> Way | None:
+    folder = local_place(place)
     try:
         index = _read(folder / "model_index.json")
     except (OSError, ValueError):
@@ -83,10 +94,14 @@ def way_of(model: str) -> Way | None:
     return choose_way(index, _read_if_there(folder / "unet" / "config.json"))
 
 
-@lru_cache(maxsize=256)
 def geometry(model: str) -> Geometry:
     """The sizes of a checkpoint's images. Where nothing here tells them, what Stable Diffusion 1.x has."""
-    folder = _folder(model)
+    return _geometry(checkpoint_path(model))
+
+
+@lru_cache(maxsize=256)
+def _geometry(place: str) -> Geometry:
+    folder = local_place(place)
     if _is_sdxl_file(folder):
         return SDXL
     try:
@@ -96,6 +111,16 @@ def geometry(model: str) -> Geometry:
         return _dit_sizes(_read(folder / "transformer" / "config.json"), _factor(vae))
     except (OSError, ValueError, KeyError, TypeError):
         return UNKNOWN
+
+
+@lru_cache(maxsize=256)
+def own_scheduler(model: str) -> str | None:
+    """The class of the scheduler that a diffusers folder was saved with; None where it cannot be known here."""
+    try:
+        place = local_place(checkpoint_path(model))
+        return str(_read(place / "scheduler" / "scheduler_config.json").get("_class_name"))
+    except (OSError, ValueError):
+        return None
 
 
 def native_size(model: str) -> tuple[int, int]:
@@ -125,10 +150,10 @@ def _factor(vae: Mapping[str, Any]) -> int:
     return int(2 ** len(vae["temperal_downsample"]))
 
 
-def _folder(model: str) -> Path:
-    """The folder or file of a model; of a hub id, the one in the hub's cache."""
-    path = Path(checkpoint_path(model))
-    cache = _hub_cache() / f"models--{model.replace('/', '--')}"
+def local_place(place: str) -> Path:
+    """The folder or file of a checkpoint's place; of a hub id, the one in the hub's cache."""
+    path = Path(place)
+    cache = _hub_cache() / f"models--{place.replace('/', '--')}"
     try:
         if path.exists() or path.is_absolute():
             return path

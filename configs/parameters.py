@@ -10,9 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from configs.checkpoints import DEMO, Way, geometry, way_of
+from configs.checkpoints import DEMO, Way, geometry, own_scheduler, way_of
+from configs.compat import MODES, Mode, refusals
 from configs.errors import InvalidParameter
-from configs.samplers import OWN, resolve
+from configs.models import find_model
+from configs.samplers import OWN, PNDM, resolve
+from configs.subprompts import split_prompt
 
 MAX_SEED = 2**63 - 1
 MAX_TEXT = 8000
@@ -27,6 +30,7 @@ PRECISIONS: Mapping[str, tuple[str, ...]] = {
     AUTOCAST: (),
 }
 """Number formats, and what else they are called. Autocast: weights in float32, products in half precision."""
+ON, OFF = ("on", "true", "yes", "1"), ("off", "false", "no", "0")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -44,9 +48,12 @@ class Parameters(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     num_images: int = 1
     init_image: str | None = None
+    mask_image: str | None = None
     strength: float
     eta: float
     precision: str | None = None
+    compat: Mode | None = None
+    weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,20 @@ def _precision(value: object) -> str:
     raise _refusal(value, PARAMETERS["precision"].allowed)
 
 
+def _compat(value: object) -> str:
+    word = read_text(value).strip().lower()
+    if word in MODES:
+        return word
+    raise _refusal(value, PARAMETERS["compat"].allowed)
+
+
+def _switch(value: object) -> bool:
+    word = str(value).strip().lower()
+    if word in (*ON, *OFF):
+        return word in ON
+    raise _refusal(value, PARAMETERS["weights"].allowed)
+
+
 @lru_cache(maxsize=256)
 def _known_model(model: str) -> str:
     if model == DEMO:
@@ -144,7 +165,8 @@ def _known_model(model: str) -> str:
 
 
 def _model(value: object) -> str:
-    return _known_model(read_text(value).strip())
+    name = read_text(value).strip()
+    return name if find_model(name) else _known_model(name)
 
 
 @lru_cache(maxsize=4096)
@@ -155,7 +177,7 @@ def _known_file(name: str) -> str:
     raise InvalidParameter(f"{_shown(name, 300)} is not an existing file; the path of an image is needed")
 
 
-def _init_image(value: object) -> str:
+def _picture(value: object) -> str:
     return _known_file(read_text(value).strip())
 
 
@@ -176,7 +198,7 @@ def _present(path: Path, test: Callable[[Path], bool]) -> bool:
 PARAMETERS: Mapping[str, Parameter] = {
     "prompt": Parameter(f"a text of 1 to {MAX_TEXT} characters", _prompt),
     "negative_prompt": Parameter(f"a text of at most {MAX_TEXT} characters", read_text),
-    "model": Parameter(f"{DEMO}, a file or folder, or a hub id such as owner/name", _model),
+    "model": Parameter(f"{DEMO}, a name of `promptmill models`, a file or folder, or a hub id such as owner/name", _model),
     "sampler": Parameter("the name of a sampler", _sampler),
     "steps": _whole(1, 1000),
     "scale": _number(0, 100),
@@ -184,12 +206,15 @@ PARAMETERS: Mapping[str, Parameter] = {
     "height": _whole(64, 4096, multiple=8),
     "seed": _whole(0, MAX_SEED, hint=" (empty: one is drawn)"),
     "num_images": _whole(1, 1000),
-    "init_image": Parameter("the path of an existing image", _init_image),
+    "init_image": Parameter("the path of an existing image", _picture),
+    "mask_image": Parameter("the path of an existing image, white where the init image is to be filled", _picture),
     "strength": _number(0, 1, above_low=True),
     "eta": _number(0, 1),
     "precision": Parameter(
         "float16 (fp16, half), bfloat16 (bf16), float32 (fp32, full) or autocast (empty: the worker's own)", _precision
     ),
+    "compat": Parameter(f"{' or '.join(MODES)} (empty: neither)", _compat),
+    "weights": Parameter("on or off: whether text:number in the prompt is a weight", _switch),
 }
 
 
@@ -204,7 +229,7 @@ def read_parameter(name: str, value: object) -> Any:
 
 def conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong with a row's parameters, all read, together: the parameter to change, and why."""
-    steps, strength, seed, images = row["steps"], row["strength"], row["seed"], row["num_images"]
+    steps, seed, images = row["steps"], row["seed"], row["num_images"]
     low, high = resolve(row["sampler"]).steps
     if row["sampler"] != OWN.name and way_of(row["model"]) is Way.PLAIN:
         yield "sampler", f"{row['sampler']} is not {OWN.name}, the only sampler that the checkpoint takes"
@@ -214,7 +239,34 @@ def conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for side in ("width", "height"):
         if row[side] % factor:
             yield side, f"{row[side]} is not a multiple of {factor}, which the checkpoint needs"
-    if row["init_image"] is not None and int(steps * strength) < 1:
-        yield "strength", f"{strength:g} of {steps} steps leaves no step to run; raise strength or steps"
+    yield from _picture_conflicts(row)
     if seed is not None and seed + images - 1 > MAX_SEED:
         yield "seed", f"{seed} is too large for {images} images; the last one's seed is at most {MAX_SEED}"
+    yield from _compat_conflicts(row)
+
+
+def _compat_conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if row.get("compat"):
+        yield from refusals(row)
+    if row.get("weights"):
+        if way_of(row["model"]) is Way.PLAIN:
+            yield "weights", "the checkpoint takes none; leave them off"
+        try:
+            split_prompt(row.get("prompt", ""))
+        except InvalidParameter as error:
+            yield "prompt", str(error)
+
+
+def _picture_conflicts(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if row["init_image"] is None:
+        if row.get("mask_image") is not None:
+            yield "mask_image", "there is no init_image for it to lie on; name one"
+        return
+    if row.get("mask_image") is not None and row.get("compat") is not None:
+        yield "mask_image", f"there is none with compat {row['compat']}, whose inpainting was another; leave compat out"
+    steps, strength, sampler = row["steps"], row["strength"], resolve(row["sampler"])
+    if int(steps * strength) < 1:
+        yield "strength", f"{strength:g} of {steps} steps leaves no step to run; raise strength or steps"
+    if (sampler.scheduler or own_scheduler(row["model"])) == PNDM:
+        what = "PLMS" if sampler.scheduler else "Own is PLMS in this checkpoint, which"
+        yield "sampler", f"{what} cannot begin from an image; DDIM is near to it"

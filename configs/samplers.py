@@ -29,6 +29,8 @@ class Sampler(msgspec.Struct, frozen=True, kw_only=True):
 
 OWN = Sampler(name="Own", scheduler="", options={}, aliases=())
 """The checkpoint's own scheduler as it was saved: no entry of the table, for it is another with each checkpoint."""
+PNDM = "PNDMScheduler"
+"""The scheduler of PLMS. Begun in the middle its steps are off by one: a timestep stands twice at its start."""
 
 
 @cache

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from configs.byte_count import ByteCount
 from configs.errors import ConfigError
+from configs.roots import Roots
 
 PREFIX = "PROMPTMILL_"
 DEFAULTS = Path(__file__).with_name("default.toml")
@@ -71,6 +72,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease_seconds: Annotated[float, Meta(ge=1)] = 15.0
     #: Starts after which a job that never ends is failed.
     max_attempts: Positive = 3
+    #: Failures in a row with one cause after which no more such jobs are started: those of the batch that want the
+    #: checkpoint wait, or the worker ends.
+    max_failures: Positive = 20
+    #: Seconds after which a worker whose engine shows no sign of life is killed and replaced: more than its longest
+    #: step takes.
+    step_timeout: Annotated[float, Meta(ge=1)] = 300.0
+    #: The same while it starts, opens a checkpoint, which it may have to fetch, or compiles.
+    open_timeout: Annotated[float, Meta(ge=1)] = 3600.0
+    #: Main memory, such as ``24G``, above which a worker is replaced as soon as what is on the device is done. None:
+    #: no limit.
+    max_memory: ByteCount | None = None
     #: The worker waits while the images' disk has less free space than this.
     disk_watermark_mb: Annotated[int, Meta(ge=0)] = 500
     #: Format of the images; a batch may have another.
@@ -82,6 +94,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     safety_checker: str | None = None
     #: Whether images of at least 65,536 pixels get the invisible watermark of the original scripts.
     watermark: bool = False
+    #: Folders that init images and masks may lie in, at any depth: a list, or text that separates them as ``PATH`` does.
+    #: None: anywhere, where the ledger is a SQLite file; with a database server, whose clients could have a worker read
+    #: any picture on its machine, the images' folder alone.
+    init_roots: Roots | None = None
     #: What an image file says of how it was made: all of it, or ``none``. The ledger has it in any case.
     metadata: Literal["full", "none"] = "full"
     #: Defaults of a job's parameters; they stand in a table of their own in the file.
@@ -90,6 +106,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def images_root(self) -> Path:
         return self.images or self.home / "images"
+
+    @property
+    def roots(self) -> Roots | None:
+        """Where init images may lie; None: anywhere."""
+        shared = not self.ledger_url.startswith("sqlite")
+        return Roots((self.images_root.expanduser().resolve(),)) if shared and not self.init_roots else self.init_roots
 
     @property
     def ledger_url(self) -> str:
@@ -155,6 +177,8 @@ def _decode(kind: type, value: Any) -> Any:
         return Path(value)
     if kind is ByteCount:
         return ByteCount.read(value)
+    if kind is Roots:
+        return Roots.read(value)
     raise ValueError(f"cannot be a {kind.__name__}")
 
 

@@ -23,11 +23,16 @@ ALIASES = {
     "seed": "se",
     "num_images": "n count n_samples n_iter batch_size num_images_per_prompt",
     "init_image": "init_img init",
+    "mask_image": "mask init_mask inpaint_mask",
     "strength": "denoising_strength",
     "eta": "ddim_eta",
     "precision": "dtype torch_dtype",
+    "compat": "compatibility",
+    "weights": "weighted",
 }
 """Headings seen in the files of A1111, CompVis, optimizedSD, diffusers and DiffusionDB, by the parameter they mean."""
+
+PICTURES = ("init_image", "mask_image")
 
 SIZE = re.compile(r"\s*([0-9]+)\s*[xX×]\s*([0-9]+)\s*")
 
@@ -68,8 +73,8 @@ def make_column(heading: str, folder: Path) -> Column:
     name = NAMES.get(fold(heading), "")
     if name == "size":
         return Column(heading, name, _read_size)
-    if name == "init_image":
-        return Column(heading, name, lambda cell: _read_path(cell, folder))
+    if name in PICTURES:
+        return Column(heading, name, lambda cell: _read_path(name, cell, folder))
     return Column(heading, name, PARAMETERS[name].read if name else _read_tag)
 
 
@@ -108,9 +113,9 @@ def _read_size(cell: object) -> tuple[int, int]:
     raise InvalidParameter(f"{cell!r:.60} is not a width and a height such as 512x768")
 
 
-def _read_path(cell: object, folder: Path) -> str:
+def _read_path(name: str, cell: object, folder: Path) -> str:
     joined = str(folder / cell.strip()) if isinstance(cell, str) else cell
-    return PARAMETERS["init_image"].read(joined)  # type: ignore[no-any-return]
+    return PARAMETERS[name].read(joined)  # type: ignore[no-any-return]
 
 
 def _read_tag(cell: object) -> str:

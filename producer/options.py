@@ -15,8 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Parameters of a job that make sense for a whole file.
 FLAGS = (
-    "negative_prompt", "model", "sampler", "steps", "scale", "width", "height", "seed", "num_images", "strength", "eta",
-    "precision",
+    "negative_prompt", "model", "sampler", "steps", "scale", "width", "height", "seed", "num_images", "init_image",
+    "mask_image", "strength", "eta", "precision", "compat", "weights",
 )  # fmt: skip
 
 
@@ -66,6 +66,16 @@ def worker_options(command: F) -> F:
         "--vram", type=Memory(), metavar="SIZE",
         help="Most memory of the card that the worker takes, such as 6G.  [default: all]",
     )(command)  # fmt: skip
+
+
+def fleet_options(command: F) -> F:
+    """Which workers a command starts."""
+    gpus = click.option(
+        "--gpus", callback=lambda _ctx, _param, value: tuple(value.split(",")) if value else (), metavar="0,1",
+        help="The GPUs that get a worker, by index or UUID.  [default: all]",
+    )  # fmt: skip
+    workers = click.option("--workers", type=click.IntRange(1, 64), help="Workers on the CPU.  [default: 1]")
+    return gpus(workers(command))
 
 
 def equip_worker(preset: str | None, vram: int | None) -> None:

@@ -11,8 +11,10 @@ from msgspec import Struct, json
 from configs.checkpoints import Way, native_size, way_of
 from configs.errors import ConfigError, InvalidParameter
 from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter
+from configs.roots import Roots
 from configs.samplers import OWN
 from producer.errors import InvalidPromptFile
+from producer.init_images import find_faults, size_from
 from producer.problems import Report
 from producer.records import Cells, read_records
 from producer.source import Source
@@ -39,14 +41,18 @@ class PromptFile:
     checked even when somebody edits the file meanwhile.
 
     ``defaults`` holds what a row gets where its cell is empty or absent: flags over preset over ``default.toml``.
-    Without width or height there, they are the checkpoint's own.
+    Without width or height there, they are the init image's or the checkpoint's own. ``roots`` is where init images may
+    lie; None is anywhere.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
         ConfigError: a default is not what its parameter takes.
     """
 
-    def __init__(self, path: Path | Literal["-"], *, defaults: Mapping[str, object]) -> None:
+    def __init__(
+        self, path: Path | Literal["-"], *, defaults: Mapping[str, object], roots: Roots | None = None
+    ) -> None:
+        self._roots = roots
         self._defaults = _read_defaults(defaults)
         self._sampler = self._defaults.pop("sampler", None)
         self._source = Source(path)
@@ -94,8 +100,7 @@ class PromptFile:
             known = report.total
             values, tags = self._read_cells(line, cells, report)
             if report.total == known:
-                self._add_own(values)
-                for name, message in conflicts(values):
+                for name, message in self._complete(values):
                     report.add(line, name, message)
             if report.total == known:
                 yield line, values, tags
@@ -117,11 +122,24 @@ class PromptFile:
             report.add(line, "prompt", f"is empty; {PARAMETERS['prompt'].allowed} is needed")
         return values, tags
 
+    def _complete(self, values: Values) -> list[tuple[str, str]]:
+        """Give a row what it lacks; what is wrong with its pictures, or else with its parameters together."""
+        if faults := list(find_faults(values, self._roots)):
+            return faults
+        try:
+            self._add_own(values)
+        except InvalidParameter as error:
+            return [("init_image", str(error))]
+        return list(conflicts(values))
+
     def _add_own(self, values: Values) -> None:
-        """Give a row the size of its checkpoint where it has none, and a sampler where the checkpoint takes any."""
+        """The size of its init image or of its checkpoint, and a sampler where the checkpoint takes any.
+
+        Raises InvalidParameter where the init image gives no size that is allowed.
+        """
         if "size" in values:
             values["width"], values["height"] = values.pop("size")
-        width, height = native_size(values["model"])
+        width, height = size_from(values) if values["init_image"] else native_size(values["model"])
         values.setdefault("width", width)
         values.setdefault("height", height)
         own = way_of(values["model"]) is Way.PLAIN
@@ -130,7 +148,7 @@ class PromptFile:
 
 def _read_defaults(defaults: Mapping[str, object]) -> Values:
     given = {name: _read_default(name, value) for name, value in defaults.items() if value is not None}
-    return {"negative_prompt": "", "seed": None, "num_images": 1, "init_image": None, **given}
+    return {"negative_prompt": "", "seed": None, "num_images": 1, "init_image": None, "mask_image": None, **given}
 
 
 def _read_default(name: str, value: object) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from msgspec import structs
 from sqlalchemy import Row as BatchRow
 
+from configs.compat import Course, images
 from configs.plain_text import recordable
 from configs.settings import Settings, read_preset
 from db import queries
@@ -39,6 +40,8 @@ class Submission:
     prompts: Prompts
     batch: NewBatch
     chunk_size: int
+    #: As the setting of that name.
+    noise_threads: int | None = None
 
 
 def check(
@@ -59,7 +62,8 @@ def check(
     """
     given = {parameter: value for parameter, value in flags.items() if value is not None}
     preset_job = read_preset(preset).get("job", {}) if preset else {}
-    prompts = PromptFile("-" if file == "-" else Path(file), defaults={**settings.job, **preset_job, **given})
+    defaults = {**settings.job, **preset_job, **given}
+    prompts = PromptFile("-" if file == "-" else Path(file), defaults=defaults, roots=settings.roots)
     batch = NewBatch(
         name=recordable(name or prompts.name),
         slug=slug(name or Path(prompts.name).stem),
@@ -68,7 +72,9 @@ def check(
         total=prompts.check(),
         priority=priority,
     )
-    return Submission(prompts=prompts, batch=batch, chunk_size=settings.chunk_size)
+    return Submission(
+        prompts=prompts, batch=batch, chunk_size=settings.chunk_size, noise_threads=settings.noise_threads
+    )
 
 
 def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
@@ -91,10 +97,29 @@ def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, An
     for row in submission.prompts.rows():
         shared = _shared_values(row, batch_id, submission.batch.priority)
         seed = secrets.randbelow(DRAWN_SEEDS) if row.parameters.seed is None else row.parameters.seed
-        for image_index in range(row.parameters.num_images):
-            chunk = chunk_of(index, total, submission.chunk_size)
-            yield {**shared, "chunk": chunk, "image_index": image_index, "seed": (seed + image_index) % SEEDS}
+        for image_index, (image_seed, noise) in enumerate(_images(row, seed, submission.noise_threads)):
+            chunk, own = chunk_of(index, total, submission.chunk_size), {"seed": image_seed % SEEDS, "noise": noise}
+            yield {**shared, "chunk": chunk, "image_index": image_index, **own}
             index += 1
+
+
+def _images(row: Row, seed: int, threads: int | None) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Seed and noise of each of a row's images. In a compatibility mode every row is a run, unless it says its noise."""
+    wanted = row.parameters
+    if wanted.compat is None or row.noise is not None:
+        yield from ((seed + number, row.noise) for number in range(wanted.num_images))
+        return
+    course = Course(
+        mode=wanted.compat,
+        sampler=wanted.sampler,
+        steps=wanted.steps,
+        seed=seed,
+        n_samples=wanted.num_images,
+        eta=wanted.eta,
+        strength=wanted.strength if wanted.init_image else None,
+        threads=threads,
+    )
+    yield from ((image.seed, image.noise.record()) for image in images(course, [[row] * wanted.num_images]))
 
 
 def chunk_of(index: int, total: int, size: int) -> int:
@@ -122,5 +147,4 @@ def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
         "line": row.line,
         "priority": priority,
         "tags": row.tags,
-        "noise": row.noise,
     }

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.conditions import Conditions, join
@@ -86,21 +86,26 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=True)
 
 
-def image_to_tensor(image: Image.Image, width: int, height: int) -> Tensor:
-    """An RGB image stretched to width × height, as (1, 3, H, W) in [-1, 1]: what the VAE encodes."""
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+def image_to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """RGB pixels (H, W, 3) as (1, 3, H, W) in [-1, 1]: what the VAE encodes."""
     # Strides of a batch of interleaved RGB, as the pipeline has them: the VAE's last bits depend on them.
-    pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)[None] / 255.0)
+    pixels = torch.from_numpy(image.astype(np.float32)[None] / 255.0)
     return 2.0 * pixels.permute(0, 3, 1, 2) - 1.0
 
 
-def to_pixels(decoded: Tensor) -> tuple[Tensor, Tensor]:
-    """VAE output (N, 3, H, W) in [-1, 1] → uint8 (N, H, W, 3), and (N,) whether every number of it was finite."""
+def to_pixels(decoded: Tensor, truncated: Sequence[bool] = ()) -> tuple[Tensor, Tensor]:
+    """VAE output (N, 3, H, W) in [-1, 1] → uint8 (N, H, W, 3), and (N,) whether every number of it was finite.
+
+    truncated: of which images the numbers are cut off, as the original scripts did it, instead of rounded.
+    """
     decoded = decoded.float()
     finite = decoded.isfinite().flatten(1).all(1)
     scaled = (decoded * 0.5 + 0.5).clamp(0, 1).nan_to_num() * 255
-    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1), finite
+    levels = scaled.round()
+    if any(truncated):
+        cut = to_device(torch.tensor(truncated), scaled.device).view(-1, 1, 1, 1)
+        levels = torch.where(cut, scaled.floor(), levels)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1), finite
 
 
 def combine(matrices: Tensor, inputs: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
 
+from configs.compat import describe_noise
+
 NEGATIVE = "Negative prompt:"
 PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 SIZE = re.compile(r"(\d+)x(\d+)")
@@ -55,8 +57,13 @@ def _params(job: Mapping[str, Any]) -> dict[str, object]:
         "Model hash": job["checkpoint_hash"][:10],
         "Model": PurePath(job["model"]).name.removesuffix(".safetensors"),
         "Denoising strength": job["strength"] if job.get("init_image") else None,
+        # The edge of what was painted is hard.
+        "Mask blur": 0 if job.get("mask_image") else None,
         "Eta": job.get("eta") or None,
-        "RNG": "CPU",
+        # A1111's word for CUDA's numbers, wherever they are drawn.
+        "RNG": "NV" if job.get("noise") else "CPU",
+        "Compat": job.get("compat"),
+        "Noise": describe_noise(job["noise"]) if job.get("noise") else None,
         "Version": f"promptmill {_version()}",
     }
     return {key: value for key, value in params.items() if value is not None}

@@ -99,10 +99,14 @@ class PlainRenderer:
         for side, pixels in (("width", sample.width), ("height", sample.height)):
             if pixels % self.checkpoint.factor:
                 raise SizeRefused(f"The {side} {pixels} is not a multiple of {self.checkpoint.factor}, as it must be.")
+        if sample.weights:
+            raise PromptRefused(f"A {self._kind} takes no weighted sub-prompts; leave weights off.")
         if sample.negative_prompt and not self._takes_negative:
             raise PromptRefused(f"A {self._kind} takes no negative prompt; leave it out.")
         if sample.init_image and self._image_pipeline is None:
             raise InitImageRefused(f"A {self._kind} takes no init image; leave it out.")
+        if sample.mask_image:
+            raise InitImageRefused(f"A {self._kind} is given no mask here; leave it out.")
 
     def _likeness(self, sample: Sample) -> Hashable:
         """What samples of one call have in common. No negative prompt may be another thing than an empty one."""
@@ -205,7 +209,4 @@ def plain_rooms(checkpoint: PlainCheckpoint, most: int = MOST_ROWS, **options: A
 def _beginning(sample: Sample) -> dict[str, Any]:
     if sample.init_image is None:
         return {}
-    image = open_init_image(sample)
-    if image.size != (sample.width, sample.height):
-        image = image.resize((sample.width, sample.height), Image.Resampling.LANCZOS)
-    return {"image": image, "strength": sample.strength}
+    return {"image": Image.fromarray(open_init_image(sample)), "strength": sample.strength}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,14 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker import denoise, trajectories
+from worker.canvas import Canvas, Kept, open_canvas
 from worker.checkpoints import Checkpoint
 from worker.conditions import Conditions
 from worker.errors import NonFiniteImage, OutOfMemory, SizeRefused
 from worker.float32 import decoding_in_float32, in_float32
-from worker.init_images import open_init_image
 from worker.latent_space import denormalize, normalize
 from worker.layout import Layout, tight
 from worker.memory import naming_out_of_memory, release_memory
+from worker.noise import CudaNoise, Source, draw_start
 from worker.predictor import Predictor
 from worker.progress import Progress
 from worker.room import Rooms, most_rows
@@ -31,6 +33,15 @@ from worker.trajectories import Trajectory
 log = logging.getLogger(__name__)
 
 NOT_FINITE = "The image's numbers became NaN or infinity"
+
+
+class Start(NamedTuple):
+    """What a flight begins with, on the device; see there."""
+
+    latents: Tensor
+    canvas: Canvas
+    kept: Kept | None
+    beside: Tensor | None
 
 
 @dataclass(slots=True)
@@ -45,6 +56,11 @@ class Flight:
     """One row, as the next."""
     negative: Conditions | None
     """None when unguided."""
+    canvas: Canvas
+    kept: Kept | None = None
+    """Where there is a mask, and a UNet that does not see it."""
+    beside: Tensor | None = None
+    """(1, 1 + C, h, w): what an inpainting UNet sees beside the latents, mask and masked image; None for any other."""
     rows: int = 0
     """Rows of the largest UNet call so far, padding counted."""
     images: int = 0
@@ -53,9 +69,9 @@ class Flight:
     """Whether all its calls so far had one shape, and an exact layout."""
     dtype: str = ""
     """In which it was decoded; float32 where it had to be made again."""
-    started: float = field(default_factory=time.monotonic)
     variant: Variant = field(default_factory=dict)
     """What else of the way it was made can change its bits."""
+    started: float = field(default_factory=time.monotonic)
     error: Exception | None = None
     """What ended it early."""
 
@@ -63,6 +79,11 @@ class Flight:
     def done(self) -> bool:
         """Whether no step is left."""
         return self.trajectory.done
+
+    def put_back(self) -> None:
+        """Let its latents around a mask be those of its init image; done twice, it is as if done once."""
+        if self.kept is not None:
+            self.latents = self.kept.put_back(self.latents, self.trajectory.index)
 
     def note_unet_call(self, rows: int, layout: Layout, *, compiled: bool) -> None:
         """It was in a call of so many rows."""
@@ -111,22 +132,25 @@ class Renderer:
     def _start(self, sample: Sample) -> Flight:
         shape = self._latent_shape(sample)
         generator = torch.Generator("cpu").manual_seed(sample.seed)
-        trajectory = self._samplers.start(sample, generator)
-        latents = self._first_latents(sample, shape, trajectory, generator)
+        source = CudaNoise(sample.noise) if sample.noise else generator
+        trajectory = self._samplers.start(sample, generator, source)
+        start = self._begin(sample, shape, trajectory, generator, source)
         with self._progress.stage("text"), self.checkpoint.computing():
-            positive = self._texts.encode(sample.prompt)
+            encode = self._texts.encode_weighted if sample.weights else self._texts.encode
+            positive = encode(sample.prompt)
             negative = self._texts.encode_negative(sample.negative_prompt) if sample.guided else None
         size = sample.width, sample.height
         positive, negative = positive.of_size(*size), negative and negative.of_size(*size)
         variant: Variant = {"sampling": trajectory.kind, **dict.fromkeys(self.checkpoint.speedups, True)}
-        latents = denoise.to_device(latents, self.checkpoint.device)
-        return Flight(sample, latents, trajectory, positive, negative, variant=variant)
+        return Flight(sample, start.latents, trajectory, positive, negative, *start[1:], variant=variant)
 
     def step(self, flights: list[Flight]) -> None:
         """Take every flight one step further, in one UNet call; a flight whose sampler fails gets its `error`.
 
         Raises torch.OutOfMemoryError; then nothing has changed, and fewer flights may fit.
         """
+        for flight in flights:
+            flight.put_back()
         ways, latents = [flight.trajectory for flight in flights], [flight.latents for flight in flights]
         for flight, stepped in zip(flights, trajectories.step(ways, latents, self._predict(flights)), strict=True):
             if isinstance(stepped, Exception):
@@ -157,6 +181,8 @@ class Renderer:
             self.step(running)
             if failed := next((flight.error for flight in running if flight.error), None):
                 raise failed
+        for flight in flights:
+            flight.put_back()
         return flights
 
     def _arrange(self, flights: Sequence[Flight]) -> tuple[Layout, list[list[Flight]]]:
@@ -172,7 +198,7 @@ class Renderer:
     def _call_unet(self, flights: list[Flight], layout: Layout) -> Tensor:
         ways, latents = [flight.trajectory for flight in flights], [flight.latents for flight in flights]
         rows = denoise.assemble_rows(
-            trajectories.scale(ways, latents).split(1),
+            _widen(trajectories.scale(ways, latents), [flight.beside for flight in flights]).split(1),
             [flight.trajectory.timestep for flight in flights],
             [flight.positive for flight in flights],
             [flight.negative for flight in flights],
@@ -191,6 +217,8 @@ class Renderer:
         return [pair for group in groups for pair in zip(*self._call_vae(group, layout), strict=True)]
 
     def _call_vae(self, flights: list[Flight], layout: Layout) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        for flight in flights:
+            flight.put_back()
         latents = denoise.pad(torch.cat([flight.latents for flight in flights]), layout.images)
         vae = self.checkpoint.vae
         tiled = bool(getattr(vae, "use_tiling", False))
@@ -198,7 +226,10 @@ class Renderer:
             decoded = vae.decode(denormalize(latents.to(vae.dtype), vae.config), return_dict=False)[0]
         for flight in flights:
             flight.note_vae_call(len(latents), layout, self.checkpoint.dtype_name, tiled=tiled)
-        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded[: len(flights)]))
+        truncated = [flight.sample.compat is not None for flight in flights]
+        pixels, finite = (tensor.cpu().numpy() for tensor in denoise.to_pixels(decoded[: len(flights)], truncated))
+        for flight, image in zip(flights, pixels, strict=True):
+            flight.canvas.restore(image)
         return pixels, finite
 
     def _redo(self, flight: Flight) -> Pixels | None:
@@ -236,21 +267,58 @@ class Renderer:
                 raise SizeRefused(
                     f"The {side} {pixels} is not a multiple of {factor}, as {self.checkpoint.name} needs."
                 )
-        return 1, self.checkpoint.unet.config.in_channels, sample.height // factor, sample.width // factor
+        return 1, self.checkpoint.vae.config.latent_channels, sample.height // factor, sample.width // factor
 
-    def _first_latents(
-        self, sample: Sample, shape: tuple[int, ...], trajectory: Trajectory, generator: torch.Generator
-    ) -> Tensor:
-        """On the CPU. The VAE draws from the generator before the noise does, as in the img2img pipeline."""
-        if sample.init_image is None:
-            return trajectory.start_from_noise(denoise.draw_noise(shape, generator))
-        clean = self._encode(sample, generator).cpu().float()
-        return trajectory.start_from_image(clean, denoise.draw_noise(shape, generator))
+    def _begin(
+        self,
+        sample: Sample,
+        shape: tuple[int, ...],
+        trajectory: Trajectory,
+        generator: torch.Generator,
+        source: Source,
+    ) -> Start:
+        """Draws from the generator in the order of the pipelines: init image, noise, masked image."""
+        canvas, kept, beside = open_canvas(sample), None, None
+        is_kept = canvas.mask is not None and not self._sees_masks
+        clean = self._encode(canvas.visible(), generator) if is_kept or not sample.starts_from_noise else None
+        if clean is not None and canvas.mask is not None:
+            # Strides as the inpainting pipelines have them: the UNet's last bits depend on them.
+            clean = clean.contiguous()
+        noise = draw_start(source, shape)
+        if clean is None or sample.starts_from_noise:
+            latents = trajectory.start_from_noise(noise)
+        else:
+            latents = trajectory.start_from_image(clean, noise)
+        if self._sees_masks:
+            fill = canvas.fill(self.checkpoint.factor)
+            beside = self._place(torch.cat([fill.float(), self._encode(canvas.masked(), generator)], dim=1))
+        elif clean is not None and is_kept:
+            kept = self._keep(sample, canvas, clean, noise)
+            # The pipeline encodes the masked image too, and makes no use of it.
+            denoise.draw_noise(shape, generator)
+        return Start(self._place(latents), canvas, kept, beside)
 
-    def _encode(self, sample: Sample, generator: torch.Generator) -> Tensor:
-        """Latents of the init image, (1, C, h, w)."""
-        image = denoise.image_to_tensor(open_init_image(sample), sample.width, sample.height)
+    def _keep(self, sample: Sample, canvas: Canvas, clean: Tensor, noise: Tensor) -> Kept:
+        fill, clean, noise = map(self._place, (canvas.fill(self.checkpoint.factor), clean, noise))
+        return Kept(fill=fill, clean=clean, noise=noise, levels=self._samplers.levels(sample))
+
+    def _encode(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of an image (1, 3, H, W) in [-1, 1], on the CPU: (1, C, h, w) float32."""
         vae = self.checkpoint.vae
         with self._progress.stage("vae"):
             encoded = vae.encode(image.to(self.checkpoint.device, vae.dtype)).latent_dist
-        return normalize(encoded.sample(generator), vae.config)
+        return normalize(encoded.sample(generator), vae.config).cpu().float()
+
+    def _place(self, tensor: Tensor) -> Tensor:
+        return denoise.to_device(tensor, self.checkpoint.device)
+
+    @property
+    def _sees_masks(self) -> bool:
+        """Whether the UNet is one for inpainting."""
+        return bool(self.checkpoint.unet.config.in_channels != self.checkpoint.vae.config.latent_channels)
+
+
+def _widen(latents: Tensor, beside: Sequence[Tensor | None]) -> Tensor:
+    """N latents (N, C, h, w) with the channels that an inpainting UNet sees beside them; as they are for any other."""
+    present = [channels for channels in beside if channels is not None]
+    return torch.cat([latents, torch.cat(present)], dim=1) if present else latents

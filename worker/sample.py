@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.compat import Mode, Noise, steps_taken
+
 Pixels = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3)."""
 Variant: TypeAlias = dict[str, str | bool]
@@ -55,9 +57,17 @@ class Sample:
     seed: int
     eta: float = 0.0
     init_image: Path | None = None
+    mask_image: Path | None = None
+    """White where the init image is to be painted anew."""
     strength: float = 0.75
     precision: str | None = None
     """None is the worker's own dtype."""
+    compat: Mode | None = None
+    """Whose samplers and pixels are matched; None is our own way."""
+    noise: Noise | None = None
+    """Where its noise comes from; None: from a generator of its own, with its seed."""
+    weights: bool = False
+    """Whether the prompt is made of weighted sub-prompts."""
 
     @property
     def shape(self) -> Shape:
@@ -73,6 +83,16 @@ class Sample:
     def rows(self) -> int:
         """Rows it takes in a UNet call: the positive one, and the negative one where guided."""
         return 2 if self.guided else 1
+
+    @property
+    def starts_from_noise(self) -> bool:
+        """Whether nothing of an init image shows through its first latents; behind a mask, the strength decides."""
+        return self.init_image is None or (self.mask_image is not None and self.strength == 1.0)
+
+    @property
+    def steps_taken(self) -> int:
+        """How many steps are really taken."""
+        return steps_taken(self.compat, self.sampler, self.steps, None if self.init_image is None else self.strength)
 
     @property
     def first_step(self) -> int:

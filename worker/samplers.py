@@ -9,12 +9,16 @@ from typing import Any, Literal, TypeAlias
 
 import diffusers
 import torch
+from torch import Tensor
 
 from configs import samplers
+from configs.compat import TRAIN_STEPS
 from configs.errors import UnknownSampler
 from worker.errors import InitImageRefused, SamplerRefused
+from worker.noise import Source
+from worker.rules import compile_rule
 from worker.sample import Sample
-from worker.schedulers import begin, step_options
+from worker.schedulers import begin, noise_levels, step_options
 from worker.tables import Table, compile_table
 from worker.trajectories import ObjectTrajectory, TableTrajectory, Trajectory
 
@@ -36,10 +40,19 @@ class Samplers:
         self._not_linear: set[str] = set()
         self._prototype = lru_cache(maxsize=256)(self._prepare)
         self._table = lru_cache(maxsize=1024)(self._compile)
+        self._rule = lru_cache(maxsize=256)(self._compile_rule)
 
-    def start(self, sample: Sample, generator: torch.Generator) -> Trajectory:
-        """The sample's trajectory at its first step. Raises SamplerRefused, InitImageRefused."""
+    def start(self, sample: Sample, generator: torch.Generator, noise: Source | None = None) -> Trajectory:
+        """The sample's trajectory at its first step; noise: of its steps, where that is not the generator's.
+
+        Raises SamplerRefused, InitImageRefused.
+        """
+        if sample.compat:
+            rule = self._rule(sample.sampler, sample.steps, sample.steps_taken, sample.eta)
+            return TableTrajectory(rule, noise or generator)
         scheduler = self._prototype(sample.sampler, sample.steps)
+        if sample.init_image is not None and isinstance(scheduler, diffusers.PNDMScheduler):
+            raise SamplerRefused(f"Sampler {sample.sampler} is PLMS, which cannot begin from an image; take DDIM.")
         first = sample.first_step * scheduler.order
         if first >= len(scheduler.timesteps):
             raise InitImageRefused(
@@ -49,6 +62,24 @@ class Samplers:
         if table := self._table(sample.sampler, sample.steps, first, options.get("eta", 0.0)):
             return TableTrajectory(table, generator)
         return _follow(copy.deepcopy(scheduler), first, sample, generator)
+
+    def levels(self, sample: Sample) -> Tensor:
+        """How noisy its init image is along its way: `noise_levels`. Raises SamplerRefused."""
+        if sample.compat:
+            raise SamplerRefused("The original scripts fill no masks by a prompt; leave compat or mask_image out.")
+        scheduler = self._prototype(sample.sampler, sample.steps)
+        return noise_levels(scheduler, sample.first_step * scheduler.order)
+
+    def _compile_rule(self, name: str, steps: int, taken: int, eta: float) -> Table:
+        if self._config.get("prediction_type", "epsilon") != "epsilon":
+            raise SamplerRefused("Compatibility needs a checkpoint that predicts noise; leave compat out.")
+        betas = make_scheduler(_resolve("DDIM"), self._config).betas.double()
+        if len(betas) != TRAIN_STEPS:
+            raise SamplerRefused(f"Compatibility needs a checkpoint of {TRAIN_STEPS} timesteps; leave compat out.")
+        try:
+            return compile_rule(name, (1 - betas).cumprod(0).numpy(), steps, taken, eta)
+        except (KeyError, IndexError, ValueError) as error:
+            raise SamplerRefused(f"The original scripts had no sampler {name} in {steps} steps.") from error
 
     def _compile(self, name: str, steps: int, first: int, eta: float) -> Table | None:
         if self._sampling == "objects" or name in self._not_linear:

@@ -33,7 +33,7 @@ bad_rows.csv:19: W: '500' is not a whole number from 64 to 4096, a multiple of 8
 bad_rows.csv:20: n_iter: '0' is not a whole number from 1 to 1000
 bad_rows.csv:21: init_img: 'missing.png' is not an existing file; the path of an image is needed
 bad_rows.csv:22: strength: '0' is not a number above 0, up to 1
-bad_rows.csv:23: model: 'my-model' is not demo, a file or folder, or a hub id such as owner/name
+bad_rows.csv:23: model: 'my-model' is not demo, a name of `promptmill models`, a file or folder, or a hub id such as owner/name
 bad_rows.csv:24: has a quote that is opened and not closed; close it, so that the rows after it can be read
 """
 
@@ -144,8 +144,8 @@ def test_the_seed_of_the_last_image_must_fit_too(complain: Complain) -> None:
     assert complain(f"{HEADER}cat,{2**63 - 1},2").startswith(f"a.csv:2: seed: {2**63 - 1} is too large for 2 images")
 
 
-def test_a_strength_that_leaves_no_step_is_refused(complain: Complain, tmp_path: Path) -> None:
-    (tmp_path / "cat.png").touch()
+@pytest.mark.usefixtures("picture")
+def test_a_strength_that_leaves_no_step_is_refused(complain: Complain) -> None:
     said = complain("prompt,init_image,strength\ncat,cat.png,0.01\n")
     assert said == "a.csv:2: strength: 0.01 of 25 steps leaves no step to run; raise strength or steps"
 

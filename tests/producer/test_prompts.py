@@ -90,12 +90,18 @@ def test_a_row_stands_at_the_line_where_it_starts(read: Read) -> None:
 @pytest.mark.parametrize(
     ("heading", "name"), [(word, name) for name, words in ALIASES.items() for word in (name, *words.split())]
 )
-def test_every_alias_gives_its_parameter_however_it_is_written(read: Read, heading: str, name: str) -> None:
-    cells = {"prompt": "cat", "size": "64x64", "model": "a/b", "sampler": "ddim", "init_image": __file__, "precision": "half"}
+def test_every_alias_gives_its_parameter_however_it_is_written(
+    read: Read, picture: Path, heading: str, name: str
+) -> None:
+    cells = {
+        "prompt": "cat", "size": "64x64", "model": "a/b", "sampler": "ddim", "init_image": "cat.png",
+        "mask_image": "cat.png", "precision": "half",
+    }  # fmt: skip
+    begun = {"init_image": str(picture)} if name == "mask_image" else {}
     spelling = heading.replace("_", " -").upper()
     other = "Note" if name == "prompt" else "prompt"
     content = f"{spelling},{other}\n{cells.get(name, '64' if name in ('width', 'height') else '1')},x\n"
-    assert read(content)[0].tags == ({"Note": "x"} if name == "prompt" else {})
+    assert read(content, **begun)[0].tags == ({"Note": "x"} if name == "prompt" else {})
 
 
 @pytest.mark.parametrize(
@@ -134,10 +140,9 @@ def test_unknown_columns_are_tags_in_their_own_spelling(read: Read) -> None:
     assert (first.tags, second.tags) == ({"My Tag": "a b", "filename": "x.png"}, {})
 
 
-def test_an_init_image_is_looked_for_beside_the_prompt_file(read: Read, tmp_path: Path) -> None:
-    (tmp_path / "cat.png").touch()
-    (row,) = read("prompt,init_img\ncat, cat.png\n")
-    assert row.parameters.init_image == str((tmp_path / "cat.png").resolve())
+def test_an_init_image_is_looked_for_beside_the_prompt_file(read: Read, picture: Path) -> None:
+    (row,) = read("prompt,init_img,mask\ncat, cat.png,./cat.png\n")
+    assert row.parameters.init_image == row.parameters.mask_image == str(picture.resolve())
 
 
 def test_a_quote_that_is_no_quoting_stays_in_the_prompt(read: Read) -> None:

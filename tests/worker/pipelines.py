@@ -1,6 +1,7 @@
 """Tiny pipelines with random weights: the real classes, saved as diffusers folders; and plain calls of them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
     StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -44,6 +47,15 @@ from worker.checkpoints import Checkpoint
 from worker.renderer import Renderer
 from worker.sample import Sample
 
+KINDS: Mapping[tuple[bool, int], Any] = {
+    (False, 0): StableDiffusionPipeline,
+    (False, 1): StableDiffusionImg2ImgPipeline,
+    (False, 2): StableDiffusionInpaintPipeline,
+    (True, 0): StableDiffusionXLPipeline,
+    (True, 1): StableDiffusionXLImg2ImgPipeline,
+    (True, 2): StableDiffusionXLInpaintPipeline,
+}
+"""By whether it is an SDXL, and how many pictures it begins from."""
 VOCABULARY = 190
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 
@@ -101,16 +113,18 @@ def make_unet(**options: Any) -> UNet2DConditionModel:
     return unet
 
 
-def save_sd(folder: Path, *, channels: int = 4, linear: bool = False, **noise: Any) -> Path:
-    """A Stable Diffusion; linear: as in 2.x; noise: options of its scheduler."""
+def save_sd(
+    folder: Path, *, channels: int = 4, linear: bool = False, inpainting: bool = False, **noise: Any
+) -> Path:
+    """A Stable Diffusion; linear: as in 2.x; inpainting: whose UNet sees masks; noise: options of its scheduler."""
     torch.manual_seed(0)
-    StableDiffusionPipeline(
+    (StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline)(
         unet=make_unet(
             down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
             cross_attention_dim=32,
             use_linear_projection=linear,
-            in_channels=channels,
+            in_channels=2 * channels + 1 if inpainting else channels,
             out_channels=channels,
         ),
         vae=make_vae(channels, scaling_factor=0.5),
@@ -124,11 +138,12 @@ def save_sd(folder: Path, *, channels: int = 4, linear: bool = False, **noise: A
     return folder
 
 
-def save_sdxl(folder: Path, **options: Any) -> Path:
+def save_sdxl(folder: Path, *, inpainting: bool = False, **options: Any) -> Path:
     """An SDXL; options: of the pipeline."""
     torch.manual_seed(0)
-    StableDiffusionXLPipeline(
+    (StableDiffusionXLInpaintPipeline if inpainting else StableDiffusionXLPipeline)(
         unet=make_unet(
+            in_channels=9 if inpainting else 4,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=(1, 2),
@@ -230,13 +245,12 @@ def assert_the_pipelines(open_engine: Any, checkpoint: Checkpoint, sample: Sampl
 
 def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np", **options: Any) -> Any:
     """What a plain diffusers call makes of the sample: (1, H, W, 3), or latents (1, C, h, w)."""
-    pipeline = open_pipeline(checkpoint, init_image=sample.init_image is not None)
+    pipeline = open_pipeline(checkpoint, sample)
     pipeline.scheduler = make_scheduler(checkpoint, sample.sampler)
     # The one scheduler that draws noise from no generator.
     if "noise_sampler_seed" in pipeline.scheduler.config:
         pipeline.scheduler.noise_sampler_seed = sample.seed
     pipeline.set_progress_bar_config(disable=True)
-    size = {"width": sample.width, "height": sample.height}
     return pipeline(
         sample.prompt,
         negative_prompt=sample.negative_prompt or None,
@@ -246,20 +260,27 @@ def call_pipeline(checkpoint: Checkpoint, sample: Sample, output_type: str = "np
         generator=torch.Generator("cpu").manual_seed(sample.seed),
         output_type=output_type,
         return_dict=False,
-        **({"image": Image.open(sample.init_image), "strength": sample.strength} if sample.init_image else size),
+        **_pictures(sample),
         **options,
     )[0]
 
 
-def open_pipeline(checkpoint: Checkpoint, *, init_image: bool) -> Any:
+def _pictures(sample: Sample) -> dict[str, Any]:
+    size = {"width": sample.width, "height": sample.height}
+    if sample.init_image is None:
+        return size
+    begun = {"image": Image.open(sample.init_image), "strength": sample.strength}
+    return {**begun, **size, "mask_image": Image.open(sample.mask_image)} if sample.mask_image else begun
+
+
+def open_pipeline(checkpoint: Checkpoint, sample: Sample) -> Any:
     """The diffusers pipeline of a checkpoint's own models, without a scheduler."""
+    kind = KINDS[checkpoint.text_encoder_2 is not None, (sample.init_image is not None) + bool(sample.mask_image)]
     parts = {name: getattr(checkpoint, name) for name in ("unet", "vae", "text_encoder", "tokenizer")}
     if checkpoint.text_encoder_2 is None:
-        kind = StableDiffusionImg2ImgPipeline if init_image else StableDiffusionPipeline
         absent = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
         return kind(**parts, scheduler=make_scheduler(checkpoint, "DDIM"), **absent)
     parts |= {name: getattr(checkpoint, name) for name in ("text_encoder_2", "tokenizer_2")}
-    kind = StableDiffusionXLImg2ImgPipeline if init_image else StableDiffusionXLPipeline
     zeros = checkpoint.zeros_for_empty
     return kind(**parts, scheduler=None, force_zeros_for_empty_prompt=zeros, add_watermarker=False)
 

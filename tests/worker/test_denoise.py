@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -39,8 +40,7 @@ def test_noise_depends_on_the_seed_alone() -> None:
 
 
 def test_an_image_becomes_numbers_between_minus_one_and_one() -> None:
-    image = Image.new("RGB", (6, 4), (255, 0, 51))
-    tensor = denoise.image_to_tensor(image, 8, 4)
+    tensor = denoise.image_to_tensor(np.asarray(Image.new("RGB", (8, 4), (255, 0, 51))))
     assert tensor.shape == (1, 3, 4, 8)
     assert tensor[0, :, 0, 0].tolist() == pytest.approx([1, -1, -0.6])
 

@@ -138,7 +138,7 @@ def test_in_exact_mode_each_has_a_call_of_its_own(folder: Path, make_sample: Any
         ("flux", {"sampler": "Euler a"}, SamplerRefused, "FluxPipeline runs no sampler but its own"),
         ("flux", {"negative_prompt": "x"}, PromptRefused, "no negative prompt"),
         ("sd3", {"width": 36}, SizeRefused, "not a multiple of 8"),
-        ("sd3", {"init_image": Path("missing.png")}, InitImageRefused, "cannot be read"),
+        ("sd3", {"init_image": Path("missing.png")}, InitImageRefused, "is not there any more"),
     ],
 )
 def test_what_a_pipeline_cannot_do_is_refused(
