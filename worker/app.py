@@ -98,6 +98,7 @@ class Worker:
             self.rescuer.start()
             celery_worker.start()
             self.rescuer.stop()
+        log.info("%s", self.engine.progress)
         return int(celery_worker.exitcode or 0)
 
     def _render_chunk(self, ids: Sequence[int]) -> None:

@@ -6,7 +6,9 @@ Work is counted in rows, one sample in one UNet call, since the pipeline's batch
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any
 
 import click
@@ -19,12 +21,13 @@ from configs.errors import ConfigError
 from configs.samplers import resolve
 from configs.settings import Settings, get_settings
 from worker import workload
-from worker.app import make_renderer
+from worker.app import COMPILED, make_renderer
 from worker.checkpoints import Checkpoint, open_checkpoint, pick_device
 from worker.engine import Engine
 from worker.errors import CheckpointUnsupported, WorkerError
-from worker.memory import cap_memory
+from worker.memory import cap_memory, release_memory
 from worker.plain import PlainCheckpoint
+from worker.predictor import keep_compiled
 from worker.renderer import Renderer
 from worker.room import most_rows
 from worker.sample import Sample
@@ -33,8 +36,8 @@ from worker.samplers import make_scheduler
 #: The pipeline's batch is doubled while it gains this much.
 WORTH = 1.03
 LARGEST_BATCH = 64
-#: Samples the engine makes before it is measured.
-WARM_UP = 64
+#: Steps of the samples that the engine makes before it is measured.
+WARM_UP = 5
 #: Rows of the engine's calls, where the settings say nothing.
 ROWS = 16
 
@@ -70,6 +73,8 @@ class Figures(msgspec.Struct):
     batched: Run
     #: Share of the rows of the engine's UNet calls that held a sample.
     rows_used: float
+    #: The same of the calls before the last sample was begun.
+    rows_used_before_tail: float
     #: Rows of a full UNet call.
     max_rows: int
     #: Seconds of the engine's thread by what it did.
@@ -86,10 +91,17 @@ class Figures(msgspec.Struct):
 
 
 def measure(checkpoint: Checkpoint, settings: Settings, images: int, size: tuple[int, int]) -> Figures:
-    """Run the engine over a mixed queue, then the pipeline over some of it, and at its best batch."""
+    """Run the pipeline over some of a mixed queue, and at its best batch, then the engine over all of it.
+
+    In this order: the engine changes the models for speed.
+    """
     queue = workload.mixed(images, checkpoint.name, *size)
-    run, engine, memory = run_engine(checkpoint, settings, queue)
     pipeline = Pipeline(checkpoint)
+    single = pipeline.run("diffusers, one at a time", [[sample] for sample in queue[: max(8, images // 8)]])
+    batched = best_batch(pipeline, checkpoint.name, size)
+    flops = flops_per_row(checkpoint, queue[0])
+    release_memory()
+    run, engine, memory = run_engine(checkpoint, settings, queue)
     progress = engine.progress
     return Figures(
         model=checkpoint.name,
@@ -99,12 +111,13 @@ def measure(checkpoint: Checkpoint, settings: Settings, images: int, size: tuple
         width=size[0],
         height=size[1],
         engine=run,
-        single=pipeline.run("diffusers, one at a time", [[sample] for sample in queue[: max(8, images // 8)]]),
-        batched=best_batch(pipeline, checkpoint.name, size),
-        rows_used=progress.rows_used / progress.rows_possible,
+        single=single,
+        batched=batched,
+        rows_used=progress.share_used,
+        rows_used_before_tail=progress.share_used_before_tail,
         max_rows=engine.max_rows(queue[0].shape),
         stages={stage: round(seconds, 4) for stage, seconds in progress.seconds.most_common()},
-        flops_per_row=flops_per_row(checkpoint, queue[0]),
+        flops_per_row=flops,
         peak=matrix_rate(checkpoint.device, checkpoint.dtype),
         memory=memory,
     )
@@ -113,18 +126,30 @@ def measure(checkpoint: Checkpoint, settings: Settings, images: int, size: tuple
 def run_engine(checkpoint: Checkpoint, settings: Settings, queue: Sequence[Sample]) -> tuple[Run, Engine, int]:
     """All samples at once, from the first one's submission to the last one's picture; and the memory they took.
 
-    Some of them go before, unmeasured: they warm the device up, and settle the rows of a call.
+    Others go before, unmeasured: they warm the device up, settle the rows of a call, and have it compiled.
     """
-    most = settings.max_rows or most_rows(checkpoint.device)
-    for samples in (queue[:WARM_UP], queue):
-        engine = Engine(lambda _, progress: make_renderer(checkpoint, settings, progress), max_rows=most)
-        started = time.perf_counter()
-        for future in [engine.submit(sample) for sample in samples]:
-            future.result()
-        seconds = time.perf_counter() - started
-        engine.close(finish=True)
-    memory = torch.cuda.max_memory_reserved(checkpoint.device) if checkpoint.device.type == "cuda" else 0
+    device, shape = checkpoint.device, queue[0].shape
+    most = settings.max_rows or most_rows(device)
+
+    def work(_width: int, _height: int) -> int:
+        return engine.waiting_work(shape)
+
+    engine = Engine(lambda _, progress: make_renderer(checkpoint, settings, progress, work), max_rows=most)
+    _render(engine, [replace(sample, steps=WARM_UP) for sample in islice(cycle(queue), 4 * most)])
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    engine.progress.forget()
+    started = time.perf_counter()
+    _render(engine, queue)
+    seconds = time.perf_counter() - started
+    engine.close(finish=True)
+    memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     return Run("promptmill", len(queue), engine.progress.rows_used, seconds), engine, memory
+
+
+def _render(engine: Engine, samples: Iterable[Sample]) -> None:
+    for future in [engine.submit(sample) for sample in samples]:
+        future.result()
 
 
 class Pipeline:
@@ -231,11 +256,12 @@ def describe(figures: Figures) -> str:
     for run in (engine, figures.single, figures.batched):
         rates = f"{run.images_per_second:>10.2f}{run.rows_per_second:>10.1f}"
         lines.append(f"{run.name:<28}{run.images:>8}{rates}{engine.rows_per_second / run.rows_per_second:>8.2f}")
+    tail = f", {figures.rows_used_before_tail:.1%} before the last was begun"
     peak = f"{figures.peak / 1e12:.3g} TFLOP/s, a row is {figures.flops_per_row / 1e9:.4g} GFLOP"
     return "\n".join(
         [
             *lines,
-            f"rows used        {figures.rows_used:.1%} of {figures.max_rows} a call",
+            f"rows used        {figures.rows_used:.1%} of {figures.max_rows} a call{tail}",
             f"share of peak    {figures.share_of_peak:.1%} of {peak}",
             f"engine's thread  {', '.join(stages)}",
             *([f"memory           {figures.memory / 2**30:.2f} GiB"] if figures.memory else []),
@@ -251,6 +277,7 @@ def main(model: str | None, images: int, as_json: bool) -> None:
     try:
         settings = get_settings()
         name = model or str(settings.job["model"])
+        keep_compiled(settings.home / COMPILED)
         cap_memory(pick_device(settings.device), settings.vram)
         with torch.no_grad():
             checkpoint = open_checkpoint(name, device=settings.device, dtype=settings.dtype, offload=settings.offload)

@@ -283,6 +283,7 @@ class Engine:
         try:
             with self.progress.stage("sampler"):
                 request.flight = self.renderer.start(request.sample)
+            self.progress.begin()
         except Exception as error:
             self._fail([request], error)
 

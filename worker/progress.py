@@ -27,6 +27,8 @@ class Progress:
     """Rows of all calls that held a sample."""
     rows_possible: int = 0
     """Rows of all calls, had each been full."""
+    before_tail: tuple[int, int] = (0, 0)
+    """The last two when the last sample was begun: nothing was left to fill the calls after it."""
     images: int = 0
     switches: int = 0
     """Checkpoints opened."""
@@ -42,6 +44,32 @@ class Progress:
         self.steps += 1
         self.rows_used += used
         self.rows_possible += possible
+
+    def begin(self) -> None:
+        """One more sample is in flight."""
+        self.before_tail = self.rows_used, self.rows_possible
+
+    def forget(self) -> None:
+        """Count from here on; where the clock is, it stays."""
+        self.steps = self.rows_used = self.rows_possible = self.images = 0
+        self.before_tail = 0, 0
+        self.seconds.clear()
+
+    @property
+    def share_used(self) -> float:
+        """Of the rows of all calls."""
+        return self.rows_used / max(1, self.rows_possible)
+
+    @property
+    def share_used_before_tail(self) -> float:
+        """Of the rows of the calls before the last sample was begun."""
+        return self.before_tail[0] / max(1, self.before_tail[1])
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values()) or 1.0
+        stages = (f"{stage} {seconds / total:.1%}" for stage, seconds in self.seconds.most_common())
+        used = f"{self.share_used:.1%} used, {self.share_used_before_tail:.1%} before the last image was begun"
+        return f"{self.images} images in {self.steps} UNet calls, rows {used}; time: {', '.join(stages)}"
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:

@@ -21,14 +21,14 @@ def speed_up(checkpoint: Checkpoint, *, channels_last: Switch, fused_projections
     if checkpoint.footprint.placement is Placement.STREAMED:
         # What streams the weights holds on to each as it is.
         return checkpoint
-    speedups = []
-    if is_on(channels_last, checkpoint):
+    done = [*checkpoint.speedups]
+    if is_on(channels_last, checkpoint) and "channels_last" not in done:
         for model in (checkpoint.unet, checkpoint.vae):
             model.to(memory_format=torch.channels_last)
-        speedups.append("channels_last")
+        done.append("channels_last")
     if is_on(fused_projections, checkpoint) and fuse_projections(checkpoint.unet):
-        speedups.append("fused_projections")
-    return replace(checkpoint, speedups=tuple(speedups))
+        done.append("fused_projections")
+    return replace(checkpoint, speedups=tuple(done))
 
 
 def is_on(switch: Switch, checkpoint: Checkpoint) -> bool:
