@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 from configs.plain_text import plain
 from configs.redaction import redact
 from db.errors import LedgerError
-from producer.commands import batch, fsck, installation, job, originals, prompt_file, sheet, worker
+from producer.commands import batch, fsck, installation, job, models, originals, prompt_file, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -31,6 +31,7 @@ COMMANDS: tuple[click.Command, ...] = (
     job.history,
     job.show,
     sheet.sheet,
+    models.models,
     worker.worker,
     worker.bench,
     installation.doctor,

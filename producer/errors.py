@@ -4,10 +4,12 @@ ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
 │   ├── InvalidPromptFile
 │   ├── NoRecord
+│   ├── NoSuchModel
 │   ├── PictureUnreadable
 │   ├── RunRefused
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
+├── ModelRefused            get another file
 ├── QueueUnreachable        wait and try again: the batch is recorded
 ├── QueueInUse              stop the other one: it has this home's queue
 ├── QueueNotStarted         read the queue server's log
@@ -49,6 +51,14 @@ class InvalidPromptFile(UsageError):
 
 class PictureUnreadable(UsageError):
     """Raised when a file is no picture, or one that would fill the memory."""
+
+
+class NoSuchModel(UsageError):
+    """Raised when a model's name is unknown, taken, or none."""
+
+
+class ModelRefused(ProducerError):
+    """Raised when a file is no checkpoint that can be rendered, or cannot be converted."""
 
 
 class NoRecord(UsageError):

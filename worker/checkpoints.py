@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizerFast
 
 from configs.checkpoints import PIPELINES, Way, checkpoint_path, choose_way
+from configs.models import find_model
 from configs.parameters import AUTOCAST, PRECISIONS
 from worker.errors import (
     CheckpointBroken,
@@ -26,8 +27,9 @@ from worker.errors import (
     DeviceRefused,
     refusing,
 )
-from worker.families import find_family
-from worker.folder import Folder, check_pipeline_code, read_index, read_json
+from worker.families import find_family, inpainting_channels
+from worker.folder import Folder, check_pipeline_code, read_index
+from worker.folder_files import check_files, read_json
 from worker.footprint import Footprint, Placement
 from worker.opened import OpenedCheckpoint
 from worker.plain import PlainCheckpoint, find_pipeline, open_plain
@@ -127,6 +129,7 @@ def open_checkpoint(
     target = pick_device(device)
     with quiet():
         checkpoint = replace(_open(model, target, dtype), autocast=dtype == AUTOCAST)
+    _check_registered(model, checkpoint)
     try:
         checkpoint.footprint.load(Placement.VISITING if offload else Placement.RESIDENT)
     except torch.OutOfMemoryError as error:
@@ -150,6 +153,15 @@ def _open(model: str, device: torch.device, dtype: str) -> Checkpoint | PlainChe
     return _open_folder(model, folder, index, way, device, pick_dtype(dtype, device))
 
 
+def _check_registered(model: str, checkpoint: OpenedCheckpoint) -> None:
+    """A name stands for certain weights. Raises CheckpointBroken."""
+    registered = find_model(model)
+    if registered and registered.sha256 != checkpoint.hash:
+        raise CheckpointBroken(
+            f"{registered.path} is not what it was when {model} was added; `promptmill models verify {model}` compares."
+        )
+
+
 def _safe_half(device: torch.device) -> torch.dtype:
     """The half precision in which no pipeline's numbers overflow, where the card has it: since Ampere."""
     modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -166,6 +178,7 @@ def _open_folder(
     name: str, path: Path, index: Mapping[str, Any], way: Way, device: torch.device, dtype: torch.dtype
 ) -> Checkpoint:
     _check_purpose(path, index)
+    check_files(path, way)
     folder = Folder(path, CLASSES[way])
     models = folder.load(dtype)
     _say_upcast(name, folder.headers, device, dtype)
@@ -181,8 +194,11 @@ def _open_folder(
 def _check_purpose(folder: Path, index: Mapping[str, Any]) -> None:
     """Refuse what does something else than text to image, by its JSON files."""
     unet, vae = read_json(folder / "unet" / "config.json"), read_json(folder / "vae" / "config.json")
-    if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
-        raise CheckpointUnsupported(f"{folder} is made for inpainting or depth; use a text-to-image checkpoint.")
+    latents = vae.get("latent_channels", 4)
+    if unet.get("in_channels", 4) not in (latents, inpainting_channels(latents)):
+        raise CheckpointUnsupported(
+            f"{folder} is made for depth or edits; use a text-to-image or inpainting checkpoint."
+        )
     if index.get("requires_aesthetics_score") or index.get("text_encoder") == [None, None]:
         raise CheckpointUnsupported(f"{folder} is a refiner, which needs another checkpoint's images; use the base.")
 
@@ -199,7 +215,8 @@ def _download(model: str) -> Path:
     """The local folder of a hub id, fetched where the hub may be asked, and only if it can be rendered."""
     if not HUB_ID.fullmatch(model):
         raise CheckpointMissing(
-            f"There is no checkpoint {model!r}: no such file or folder, and not a hub id (owner/name)."
+            f"There is no checkpoint {model!r}: no such file or folder, no name of `promptmill models` on this host, "
+            "and not a hub id (owner/name)."
         )
     from diffusers import DiffusionPipeline
 

@@ -20,7 +20,8 @@ WorkerError
 ├── JobReturned             the job goes back to the queue, and no attempt counts
 │   ├── EngineClosed
 │   └── DiskFull
-└── NotLinear               the sampler's samples run as scheduler objects
+├── NotLinear               the sampler's samples run as scheduler objects
+└── NotConverted            the checkpoint stays as it is
 """
 
 from collections.abc import Iterator
@@ -112,6 +113,10 @@ class DiskFull(JobReturned):
 
 class NotLinear(WorkerError):
     """The sampler's steps cannot be compiled into a table."""
+
+
+class NotConverted(WorkerError):
+    """The checkpoint cannot be written in another form."""
 
 
 @contextmanager

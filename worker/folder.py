@@ -1,6 +1,5 @@
 """Diffusers folders: JSON files and weights, checked as files, then loaded model by model. No code of theirs runs."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 import transformers
 
 from worker.errors import CheckpointBroken, CheckpointUnsupported, refusing
+from worker.folder_files import read_json
 from worker.weights import find_weights, hash_files, holds_weights, read_header
 
 LIBRARIES: Mapping[str, ModuleType] = {"diffusers": diffusers, "transformers": transformers}
@@ -99,19 +99,6 @@ def model_classes(folder: Path, index: Mapping[str, Any]) -> dict[str, type]:
             )
         found[name] = component_class
     return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises CheckpointBroken where there is no JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointBroken(f"{path} is missing, so this is no complete diffusers folder.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointBroken(f"{path} cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointBroken(f"{path} does not hold a JSON object; download it again.")
-    return content
 
 
 def _find_module(library: str) -> ModuleType | None:

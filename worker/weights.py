@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,14 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def hash_files(paths: Iterable[Path]) -> str:
-    """sha256 over the files' contents in the order given; of a single file, the file's own."""
+def hash_files(paths: Iterable[Path], progress: Callable[[int], object] = lambda _: None) -> str:
+    """sha256 over the files' contents in the order given; of a single file, the file's own. progress: told of bytes."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
+                progress(len(block))
     return digest.hexdigest()
 
 

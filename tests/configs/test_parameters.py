@@ -68,7 +68,7 @@ def test_what_is_no_value_is_refused(name: str, value: object) -> None:
 
 
 def test_the_home_of_nobody_is_no_model() -> None:
-    with pytest.raises(ConfigError, match="is not demo, a file or folder, or a hub id"):
+    with pytest.raises(ConfigError, match="is not demo, a name of `promptmill models`, a file or folder, or a hub id"):
         read_parameter("model", "~nobody-of-this-name/model")
 
 

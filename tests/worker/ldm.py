@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from configs.clip import END, START
 
 Tensors = dict[str, Tensor]
 RESNET = {
@@ -53,6 +57,32 @@ def write_ckpt(folder: Path, path: Path, **beside: Any) -> None:
     training = {"betas": torch.ones(1000), "model_ema.decay": torch.tensor(0.9999)}
     state_dict = OrderedDict({**tensors, **ema, **training})
     torch.save({"epoch": 0, "global_step": 470000, "state_dict": state_dict, **beside}, path)
+
+
+def save_tiny_parts(folder: Path) -> Path:
+    """The models of a small Stable Diffusion 1.x as in a diffusers folder, without the rest of it: 4 pixels a latent."""
+    torch.manual_seed(0)
+    blocks = {"block_out_channels": (32, 64), "layers_per_block": 1}
+    unet = UNet2DConditionModel(
+        **blocks,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=64,
+    )
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(20)
+    vae = AutoencoderKL(
+        block_out_channels=(32, 32, 64),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+    )
+    text = CLIPTextConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=1, projection_dim=64,
+        bos_token_id=START, eos_token_id=END,
+    )  # fmt: skip
+    for name, model in {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(text)}.items():
+        model.save_pretrained(folder / name)
+    return folder
 
 
 def ema_key(key: str) -> str:

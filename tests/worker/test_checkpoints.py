@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.worker.pipelines import make_tokenizer
 from worker.checkpoints import Checkpoint, open_checkpoint, pick_device, pick_dtype
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointRefused, CheckpointUnsupported, DeviceRefused
+from worker.folder_files import NEEDED
 
 UNET = Path("unet/diffusion_pytorch_model.safetensors")
 
@@ -131,6 +133,17 @@ def test_a_broken_checkpoint_is_refused_in_one_sentence(copied: Path, spoil: Cal
     with pytest.raises(CheckpointBroken, match=says) as caught:
         open_on_cpu(copied)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", [*NEEDED, "tokenizer/merges.txt", "tokenizer/vocab.json"])
+def test_a_needed_file_that_is_not_there_is_named(copied: Path, missing: str) -> None:
+    (copied / "tokenizer" / "tokenizer.json").unlink(missing_ok=True)
+    make_tokenizer(copied / "letters")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(copied / "letters" / name, copied / "tokenizer")
+    (copied / missing).unlink()
+    with pytest.raises(CheckpointBroken, match=f"{missing} is missing"):
+        open_on_cpu(copied)
 
 
 def test_missing_weights_are_named(copied: Path) -> None:

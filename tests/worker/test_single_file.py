@@ -200,9 +200,24 @@ def test_a_file_of_averages_alone_is_explained(single: Path) -> None:
         open_on_cpu(single)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(folder: Path) -> None:
-    with pytest.raises(CheckpointUnsupported, match="no full Stable Diffusion"):
-        open_on_cpu(folder / "unet" / "diffusion_pytorch_model.safetensors")
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (["lora_unet_down_blocks_0.lora_down.weight"], "is a LoRA"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is a VAE alone"),
+        (["first_stage_model.encoder.conv_in.weight"], "is a VAE alone"),
+        (["control_model.time_embed.0.weight"], "is a ControlNet"),
+        (["emb_params"], "is an embedding"),
+        (["down_blocks.0.resnets.0.conv1.weight"], "one model out of a diffusers folder"),
+        (["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"], "no full Stable Diffusion"),
+        (["double_blocks.0.img_attn.qkv.weight"], "is a Flux transformer"),
+        (["weight"], "no full Stable Diffusion"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, keys: list[str], says: str) -> None:
+    save_file({key: torch.zeros(2, 2) for key in keys}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointUnsupported, match=says):
+        open_on_cpu(tmp_path / "a.safetensors")
 
 
 def header(width: int, channels: int = 4) -> dict[str, Any]:
@@ -225,7 +240,7 @@ def test_the_width_of_the_text_tells_the_family(width: int, name: str, pads: tup
     [
         (header(4096), "no full"),
         (header(1280), "refiner"),
-        (header(768, channels=9), "inpainting"),
+        (header(768, channels=5), "depth"),
         (header(2048) | {"edm_mean": {"shape": [4]}}, "another kind of noise"),
         ({}, "no full"),
     ],
