@@ -6,17 +6,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from msgspec import json
-from sqlalchemy import Engine, Update, and_, case, delete, exists, insert, literal, or_, select, update
+from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql import Executable
 
 from configs.redaction import redact
+from db.claim import Claim
 from db.errors import LedgerUnreachable, NotInLedger
-from db.models import BATCHES, IMAGES, JOBS, STATE, Batch, Image, Job, JobState
+from db.models import (
+    BATCHES,
+    HOLDS,
+    IMAGES,
+    JOBS,
+    STATE,
+    WORKERS,
+    Batch,
+    Hold,
+    Image,
+    Job,
+    JobState,
+    Worker,
+    WorkerState,
+)
 
 T = TypeVar("T")
 
@@ -26,13 +41,8 @@ SLICE = 100
 NEW_JOB = {"state": JobState.QUEUED.value, "attempts": 0, "fence": 0}
 #: Seconds for which a write is tried again while the database is locked.
 PATIENCE = 60.0
-
-
-class Claim(NamedTuple):
-    """A job and the fence under which it was started: nobody without both may end it."""
-
-    job_id: int
-    fence: int
+#: Seconds for which a dead worker is remembered.
+MOURNING = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +124,21 @@ class Ledger:
         self._change_batch(batch_id, paused_at=time.time())
 
     def resume_batch(self, batch_id: int) -> None:
+        """Start jobs of the batch again, those that were held back too."""
+        self._execute(delete(HOLDS).where(Hold.batch_id == batch_id))
         self._change_batch(batch_id, paused_at=None)
 
+    def mark_sent(self, batch_id: int) -> None:
+        """Its jobs are being sent."""
+        self._change_batch(batch_id, sent_at=time.time())
+
+    def hold_jobs(self, batch_id: int, model: str, cause: str, message: str) -> None:
+        """Start no more jobs of the batch that want the checkpoint, until `resume_batch`."""
+        values = {"cause": cause, "message": redact(message), "held_at": time.time()}
+        self._put(HOLDS, {"batch_id": batch_id, "model": model}, values)
+
     def cancel_batch(self, batch_id: int) -> int:
-        """Cancel every queued job; running ones finish, or are cancelled when they are put back. Returns how many."""
+        """Cancel every queued job; running ones are given up by their workers. Returns how many were queued."""
         self._change_batch(batch_id, cancelled_at=time.time())
         return self._execute(
             update(JOBS)
@@ -148,9 +169,10 @@ class Ledger:
         """
         now = time.time()
         startable = select(Batch.id).where(Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
+        held = exists().where(Hold.batch_id == Job.batch_id, Hold.model == Job.model)
         statement = (
             update(JOBS)
-            .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED, Job.batch_id.in_(startable))
+            .where(Job.id.in_(job_ids), Job.state == JobState.QUEUED, Job.batch_id.in_(startable), ~held)
             .values(
                 state=JobState.RUNNING,
                 attempts=Job.attempts + 1,
@@ -205,21 +227,22 @@ class Ledger:
         return states[0] if states else None
 
     def release_jobs(self, claims: Iterable[Claim]) -> list[int]:
-        """Running → queued without counting the attempt: the worker stops, or waits for disk space. Returns the ids."""
+        """Running → queued without counting the attempt, of which the job is innocent. Returns the ids put back."""
         released: list[int] = []
+        attempts = case((Job.attempts > 0, Job.attempts - 1), else_=0)
         for part in _sliced(claims):
-            statement = update(JOBS).where(_held(part)).values(attempts=Job.attempts - 1, **_put_back())
+            statement = update(JOBS).where(_held(part)).values(attempts=attempts, **_put_back())
             released += self._queued_again(statement)
         return sorted(released)
 
-    def rescue_jobs(self, max_attempts: int, *, worker: str | None = None) -> list[int]:
-        """Put back the running jobs whose lease has expired, or all of ``worker`` when it is known to be dead.
+    def rescue_jobs(self, max_attempts: int, *, worker: str | None = None, before: float | None = None) -> list[int]:
+        """Put back the running jobs whose lease ended ``before`` then, else by now; or all of a dead ``worker``.
 
         A job that has used up its attempts kills its workers, and is failed as ``poison``. Returns the ids put back.
         """
         stalled = and_(
             Job.state == JobState.RUNNING,
-            Job.lease_until < time.time() if worker is None else Job.worker == worker,
+            Job.lease_until < (before or time.time()) if worker is None else Job.worker == worker,
         )
         poison = f"Its worker died {max_attempts} times while making it; `promptmill retry` tries it again."
         self._execute(
@@ -238,7 +261,7 @@ class Ledger:
 
     def _remake(self, seen: Sequence[Claim]) -> list[int]:
         damaged = update(JOBS).where(_is_one_of(seen), Job.state == JobState.SUCCEEDED)
-        back = damaged.values(attempts=0, finished_at=None, **_put_back()).returning(Job.id, Job.state)
+        back = damaged.values(attempts=0, **_put_back()).returning(Job.id, Job.state)
         with self.engine.begin() as connection:
             rows = connection.execute(back).all()
             connection.execute(delete(IMAGES).where(Image.job_id.in_([row.id for row in rows])))
@@ -253,7 +276,37 @@ class Ledger:
         wrong = (select(Job.id).where(_is_one_of(part), unfinished) for part in _sliced(seen))
         return sum(self._execute(delete(IMAGES).where(Image.job_id.in_(ids))).rowcount for ids in wrong)
 
+    # ---- workers
+
+    def report_worker(self, name: str, **values: Any) -> None:
+        """What there is to say of a worker: columns of the table `worker`. It was alive just now."""
+        values["seen_at"] = time.time()
+        known = {"state": WorkerState.STARTING.value, "jobs_done": 0, "rate": 0.0, "started_at": values["seen_at"]}
+        self._put(WORKERS, {"name": name}, values, known)
+
+    def bury_worker(self, name: str) -> None:
+        """The worker is dead; `forget_worker` is for those that ended as they should."""
+        self._execute(update(WORKERS).where(Worker.name == name).values(state=WorkerState.DEAD.value, rate=0.0))
+
+    def forget_worker(self, name: str) -> None:
+        """The worker has ended as it should. Those that fell silent a day ago are forgotten with it."""
+        silent = Worker.seen_at < time.time() - MOURNING
+        self._execute(delete(WORKERS).where(or_(Worker.name == name, silent)))
+
     # ---- execution
+
+    def _put(
+        self, table: Table, key: Mapping[str, Any], values: Mapping[str, Any], first: Mapping[str, Any] | None = None
+    ) -> None:
+        """Change the row of a key, or make it, with ``first`` for what nobody has said yet."""
+        mine = and_(*(table.c[name] == value for name, value in key.items()))
+
+        def write() -> None:
+            with self.engine.begin() as connection:
+                if not connection.execute(update(table).where(mine).values(values)).rowcount:
+                    connection.execute(insert(table).values({**(first or {}), **key, **values}))
+
+        self._patiently(write)
 
     def _execute(self, statement: Executable) -> CursorResult[Any]:
         def write() -> CursorResult[Any]:
@@ -313,6 +366,7 @@ def _put_back() -> dict[str, Any]:
         "worker": None,
         "lease_until": None,
         "started_at": None,
+        "finished_at": case((cancelled, literal(time.time())), else_=None),
     }
 
 

@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 PAGE = 1000
 
 
-def waiting_ids(app: "Celery") -> Iterator[list[int]]:
+def waiting_ids(app: "Celery", taken_since: float | None = None) -> Iterator[list[int]]:
     """The job ids of every message: of those that wait, then of those that a worker has taken and not acknowledged.
 
-    A message that moves meanwhile may be missed, or be met twice; what is no message of ours is passed over.
+    taken_since: leave out those that were taken before then. A message that moves meanwhile may be missed, or be met
+    twice; what is no message of ours is passed over.
 
     Raises:
         kombu.exceptions.OperationalError, redis.exceptions.RedisError: the queue cannot be reached.
     """
     with app.connection_for_write() as connection:
         channel = connection.default_channel
-        for raw in chain(_listed(channel), _taken(channel)):
+        taken = _taken(channel) if taken_since is None else _taken_since(channel, taken_since)
+        for raw in chain(_listed(channel), taken):
             yield _ids(raw)
 
 
@@ -44,6 +46,14 @@ def _taken(channel: Any) -> Iterator[bytes]:
     key = f"{channel.global_keyprefix}{channel.unacked_key}"
     for _, raw in channel.client.hscan_iter(key, count=PAGE):
         yield raw
+
+
+def _taken_since(channel: Any, moment: float) -> Iterator[bytes]:
+    """Messages taken but not acknowledged go by their tags, ordered by the time when they were taken."""
+    tags = channel.client.zrangebyscore(f"{channel.global_keyprefix}{channel.unacked_index_key}", moment, "+inf")
+    for tag in tags:
+        if raw := channel.client.hget(channel.unacked_key, tag):
+            yield raw
 
 
 def _ids(raw: bytes) -> list[int]:

@@ -69,6 +69,8 @@ BATCHES = Table(
     Column("submitted_at", Double),
     Column("paused_at", Double),
     Column("cancelled_at", Double),
+    #: When its jobs were last sent, or began to be: the audit leaves it alone for a while.
+    Column("sent_at", Double),
 )
 
 STATE = Enum(JobState, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
@@ -178,5 +180,59 @@ IMAGES = Table(
     ),
 )
 
+#: The jobs of a batch that want one checkpoint, when too many of them failed in a row: no more are started.
+HOLDS = Table(
+    "hold",
+    METADATA,
+    _needed("batch_id", BIG_ID, ForeignKey("batch.id"), primary_key=True),
+    _needed("model", Text, primary_key=True),
+    #: Of the failures.
+    _needed("cause", String(32)),
+    #: Of the last one.
+    _needed("message", Text),
+    _needed("held_at", Double),
+)
+
+
+class WorkerState(str, enum.Enum):
+    """What a worker is at."""
+
+    #: Its process was started, and takes no jobs yet.
+    STARTING = "starting"
+    #: It waits for jobs.
+    IDLE = "idle"
+    #: It opens a checkpoint, and may have to fetch it.
+    OPENING = "opening"
+    RENDERING = "rendering"
+    #: It was told to stop, and finishes what is on the device.
+    DRAINING = "draining"
+    #: Its process has ended without being told to.
+    DEAD = "dead"
+
+
+#: One worker process each, for as long as it lives; a dead one is kept for a day.
+WORKERS = Table(
+    "worker",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    _needed("host", Text),
+    _needed("pid", Integer),
+    #: A `WorkerState`.
+    _needed("state", String(16)),
+    #: The card, or `cpu`.
+    Column("device", Text),
+    #: The open checkpoint.
+    Column("model", Text),
+    _needed("jobs_done", Integer),
+    #: Images a second over the last minute.
+    _needed("rate", Double),
+    #: Bytes of main memory, and of the card's that torch has taken.
+    Column("memory", BigInteger),
+    Column("vram", BigInteger),
+    _needed("started_at", Double),
+    #: Its last sign of life.
+    _needed("seen_at", Double),
+)
+
 #: The columns, to be written `Job.seed`.
-Batch, Job, Image = BATCHES.c, JOBS.c, IMAGES.c
+Batch, Job, Image, Hold, Worker = BATCHES.c, JOBS.c, IMAGES.c, HOLDS.c, WORKERS.c

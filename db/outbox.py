@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 
 from configs.celeryconfig import QUEUE, TASK
 from db import queries
+from db.ledger import Ledger
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -29,6 +30,8 @@ def send_batch(app: "Celery", engine: Engine, batch_id: int) -> int:
         kombu.exceptions.OperationalError: the queue cannot be reached; the rows stay queued.
     """
     priority = queries.find_batch(engine, str(batch_id)).priority
+    # First: while its messages are on their way, the audit must not miss them.
+    Ledger(engine).mark_sent(batch_id)
     return send(app, (ids for _, ids in queries.chunks(engine, batch_id)), priority=priority)
 
 

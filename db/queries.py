@@ -10,11 +10,16 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select,
 from sqlalchemy.sql import Executable
 
 from configs.plain_text import recordable
+from db.claim import Claim
 from db.errors import NotInLedger
-from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
+from db.models import BATCHES, HOLDS, IMAGES, JOBS, WORKERS, Batch, Hold, Image, Job, JobState, Worker
 
 #: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
 PAGE = 1000
+#: The same, where it is ids alone.
+LARGE_PAGE = 10_000
+#: Seconds that sending a batch takes at most, and jobs that are surely sent in one more.
+SENDING, SENT_A_SECOND = 10.0, 10_000.0
 #: Written as the partial index of the leases has it: with a bound value the index is not used.
 RUNNING = text("state = 'running'")
 #: The same with that of the flags.
@@ -75,14 +80,20 @@ def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:
     return _read(engine, select(BATCHES).where(*open_now, queued).order_by(Batch.id))
 
 
-def is_working(engine: Engine) -> bool:
-    """Whether any job is running."""
-    return bool(_read(engine, select(Job.id).where(RUNNING).limit(1)))
-
-
 def is_paused(engine: Engine, batch_id: int) -> bool:
     """Whether no job of the batch is started for now."""
     return bool(_read(engine, select(Batch.id).where(Batch.id == batch_id, Batch.paused_at.is_not(None))))
+
+
+def holds(engine: Engine, batch_id: int) -> Sequence[Row[Any]]:
+    """What is held back of a batch, and why: with ``jobs``, the number of those that wait for it."""
+    waiting = (
+        select(func.count())
+        .where(Job.batch_id == batch_id, Job.state == JobState.QUEUED, Job.model == Hold.model)
+        .scalar_subquery()
+    )
+    statement = select(HOLDS, waiting.label("jobs")).where(Hold.batch_id == batch_id)
+    return _read(engine, statement.order_by(Hold.held_at))
 
 
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
@@ -116,10 +127,59 @@ def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
     return _read(engine, statement.order_by(Job.id))
 
 
-def has_ended_since(engine: Engine, worker: str, moment: float) -> bool:
-    """Whether a job that ``worker`` started has ended since then, well or not."""
-    statement = select(Job.id).where(Job.worker == worker, Job.finished_at >= moment).limit(1)
-    return bool(_read(engine, statement))
+def running_claims(engine: Engine, worker: str) -> list[Claim]:
+    """The jobs that a worker has started and that have not ended."""
+    return _claims(engine, select(Job.id, Job.fence).where(RUNNING, Job.worker == worker))
+
+
+def stalled_claims(engine: Engine, moment: float) -> dict[str, list[Claim]]:
+    """The running jobs whose lease ended before then, by their worker."""
+    statement = select(Job.worker, Job.id, Job.fence).where(RUNNING, Job.lease_until < moment)
+    found: dict[str, list[Claim]] = {}
+    for row in _read(engine, statement):
+        found.setdefault(row.worker or "", []).append(Claim(row.id, row.fence))
+    return found
+
+
+def wanted_claims(engine: Engine, claims: Sequence[Claim]) -> set[Claim]:
+    """Those of the claims that still hold, and whose batch is not cancelled."""
+    statement = select(Job.id, Job.fence).join_from(JOBS, BATCHES, Batch.id == Job.batch_id)
+    wanted = (Job.state == JobState.RUNNING, Batch.cancelled_at.is_(None))
+    ids = [claim.job_id for claim in claims]
+    parts = (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))
+    found = {claim for part in parts for claim in _claims(engine, statement.where(Job.id.in_(part), *wanted))}
+    return found & set(claims)
+
+
+def waiting_ids(engine: Engine, now: float) -> Iterator[list[int]]:
+    """The ids of the jobs that a message should speak of by now, in order and in pages.
+
+    They are queued, their batch may be worked on and was sent long enough ago for all its messages to have gone.
+    """
+    gone = func.coalesce(Batch.sent_at, Batch.submitted_at) + SENDING + Batch.total / SENT_A_SECOND
+    batches = select(Batch.id).where(Batch.submitted_at.is_not(None), Batch.paused_at.is_(None), gone < now)
+    held = exists().where(Hold.batch_id == Job.batch_id, Hold.model == Job.model)
+    for (batch_id,) in _read(engine, batches.order_by(Batch.id)):
+        last = 0
+        mine = (Job.batch_id == batch_id, Job.state == JobState.QUEUED, ~held)
+        while page := _read(engine, select(Job.id).where(*mine, Job.id > last).order_by(Job.id).limit(LARGE_PAGE)):
+            yield [row[0] for row in page]
+            last = page[-1][0]
+
+
+def chunks_of(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Those of the jobs that are still queued, as (priority, ids), each with others of its first chunk."""
+    place = attrgetter("priority", "batch_id", "chunk")
+    statement = select(Job.id, Job.priority, Job.batch_id, Job.chunk).where(Job.state == JobState.QUEUED)
+    for start in range(0, len(ids), PAGE):
+        rows = _read(engine, statement.where(Job.id.in_(ids[start : start + PAGE])))
+        for (priority, *_), chunk in groupby(sorted(rows, key=place), key=place):
+            yield priority, [row.id for row in chunk]
+
+
+def workers(engine: Engine) -> Sequence[Row[Any]]:
+    """All that are known, by name."""
+    return _read(engine, select(WORKERS).order_by(Worker.name))
 
 
 def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None = None) -> Sequence[Row[Any]]:
@@ -158,6 +218,10 @@ def outcomes(engine: Engine, batch_id: int, after: int = 0) -> Iterator[Row[Any]
 def pictures(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
     """The batch's jobs that have an image, with it, in order of id."""
     return _paged(engine, _with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
+
+
+def _claims(engine: Engine, statement: Select[Any]) -> list[Claim]:
+    return [Claim(row.id, row.fence) for row in _read(engine, statement)]
 
 
 def _with_image() -> Select[Any]:

@@ -33,6 +33,7 @@ COMMANDS: tuple[click.Command, ...] = (
     sheet.sheet,
     models.models,
     worker.worker,
+    worker.workers,
     worker.bench,
     installation.doctor,
     fsck.fsck,

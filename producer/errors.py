@@ -5,6 +5,7 @@ ProducerError
 │   ├── InvalidPromptFile
 │   ├── NoRecord
 │   ├── NoSuchModel
+│   ├── NoSuchGpu
 │   ├── PictureUnreadable
 │   ├── RunRefused
 │   └── SheetRefused
@@ -14,7 +15,7 @@ ProducerError
 ├── QueueInUse              stop the other one: it has this home's queue
 ├── QueueNotStarted         read the queue server's log
 ├── ServerMissing           install a server, or name one that runs
-└── WorkerKeepsDying        read the worker's log
+└── WorkerKeepsDying        read the workers' log
 """
 
 from collections.abc import Sequence
@@ -51,6 +52,10 @@ class InvalidPromptFile(UsageError):
 
 class PictureUnreadable(UsageError):
     """Raised when a file is no picture, or one that would fill the memory."""
+
+
+class NoSuchGpu(UsageError):
+    """Raised when workers are asked for where there is no card for them."""
 
 
 class NoSuchModel(UsageError):
@@ -94,4 +99,4 @@ class ServerMissing(ProducerError):
 
 
 class WorkerKeepsDying(ProducerError):
-    """Raised when the embedded worker ends again and again."""
+    """Raised when a worker ends again and again."""

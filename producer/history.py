@@ -92,6 +92,7 @@ def print_batches(engine: Engine, limit: int) -> None:
 def print_batch(engine: Engine, batch: Row[Any], root: Path) -> None:
     """One batch: when it was submitted, its jobs by state, where its images are."""
     counts = queries.counts(engine, batch.id)
+    held = queries.holds(engine, batch.id)
     times = {"submitted": batch.submitted_at, "paused": batch.paused_at, "cancelled at": batch.cancelled_at}
     print_fields(
         {
@@ -101,6 +102,7 @@ def print_batch(engine: Engine, batch: Row[Any], root: Path) -> None:
             "jobs": batch.total,
             **{state.value: counts[state] for state in JobState},
             "flagged": flagged(queries.flags(engine, batch.id)),
+            **{f"held: {hold.model}": f"{hold.jobs}, {hold.cause}: {hold.message}" for hold in held},
             "images": root / batch.folder,
         }
     )

@@ -33,17 +33,25 @@ class Counts:
     succeeded: int
     failed: int
     cancelled: int
-    #: Whether the batch is held back; what runs ends.
+    #: Whether no more are started; what runs ends.
     paused: bool = False
+    #: Those of the queued that are held back, since too many like them failed.
+    held: int = 0
 
     @classmethod
     def read(cls, engine: Engine, batch_id: int) -> "Counts":
         by_state = {state.value: count for state, count in queries.counts(engine, batch_id).items()}
-        return cls(**by_state, paused=queries.is_paused(engine, batch_id))
+        held = sum(hold.jobs for hold in queries.holds(engine, batch_id))
+        return cls(**by_state, paused=queries.is_paused(engine, batch_id), held=held)
 
     @property
     def left(self) -> int:
         return self.queued + self.running
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing more will be made until somebody does something about it."""
+        return 0 < self.held == self.left
 
     @property
     def ended(self) -> int:
@@ -84,7 +92,7 @@ def follow(engine: Engine, batch_id: int) -> Iterator[Counts]:
     while True:
         counts = Counts.read(engine, batch_id)
         yield counts
-        if not counts.left:
+        if not counts.left or counts.is_held:
             return
         time.sleep(POLL)
 
@@ -158,6 +166,7 @@ def describe(counts: Counts, rate: Rate) -> str:
         f"{counts.failed} failed",
         f"{counts.cancelled} cancelled" if counts.cancelled else "",
         f"{counts.left} left",
+        f"{counts.held} held back" if counts.held else "",
         f"{pace:.2f} images/s" if pace else "",
         f"{clock(seconds)} to go" if counts.left and seconds is not None else "",
     ]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import sys
 
@@ -9,13 +10,14 @@ import click
 
 from configs.errors import ConfigError
 from configs.settings import get_settings
+from db.black_box import NAME, BlackBox, box_path
 from db.errors import LedgerError
 from db.migrate import open_ledger
 from worker.errors import WorkerError
 from worker.log_lines import start_log
 
-#: One line a record; the thread says whether it is the engine's or a chunk's.
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
+#: One line a record; workers may share a log. The thread says whether it is the engine's or a chunk's.
+LOG_FORMAT = "%(asctime)s %(levelname)-7s {worker} %(threadName)s %(name)s: %(message)s"
 
 
 @click.command()
@@ -25,7 +27,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(threadName)s %(name)s: %(message)s"
 )
 def main(name: str, concurrency: int) -> None:
     """Take chunks from the queue at PROMPTMILL_BROKER_URL and render them until told to stop."""
-    start_log(LOG_FORMAT)
+    if not re.fullmatch(NAME, name):
+        raise click.BadParameter(f"{name!r} is no name; letters, digits and . _ - @ make one.")
+    start_log(LOG_FORMAT.format(worker=name))
     # Two lines for every message say nothing that the ledger does not know.
     logging.getLogger("celery").setLevel(logging.WARNING)
     try:
@@ -33,11 +37,13 @@ def main(name: str, concurrency: int) -> None:
         if settings.broker_url is None:
             raise ConfigError("PROMPTMILL_BROKER_URL is not set; `promptmill worker` starts a queue of its own.")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        # Late, since it takes seconds: a wrong setting is reported at once.
-        from worker.app import Worker
-
         ledger = open_ledger(settings.ledger_url)
-        if code := Worker(settings, ledger, name=name, broker_url=settings.broker_url).run(concurrency):
+        with BlackBox(box_path(settings.home, name)) as box:
+            # Late, since it takes seconds: a wrong setting is reported at once.
+            from worker.app import Worker
+
+            code = Worker(settings, ledger, box, name=name, broker_url=settings.broker_url).run(concurrency)
+        if code:
             logging.shutdown()
             # Not sys.exit: when the device is lost, its libraries may hang or abort at the end of Python.
             os._exit(code)

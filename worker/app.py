@@ -19,8 +19,10 @@ from configs.celeryconfig import TASK, create_app
 from configs.samplers import resolve
 from configs.settings import Settings
 from db import outbox
+from db.black_box import BROKEN, BlackBox
 from db.ledger import Ledger
 from worker.backlog import Backlog
+from worker.breaker import Breaker
 from worker.checkpoints import Checkpoint, open_checkpoint, pick_device, pick_dtype
 from worker.engine import Engine
 from worker.exact import ExactLayout, make_deterministic
@@ -33,6 +35,7 @@ from worker.plain_renderer import PlainRenderer, plain_rooms
 from worker.predictor import NO_WORK, Predictor, Work, keep_compiled
 from worker.profile import Profile
 from worker.progress import Progress
+from worker.pulse import ACTIVITIES, Pulse
 from worker.renderer import Renderer
 from worker.rendering import AnyRenderer
 from worker.rescue import Rescuer
@@ -51,6 +54,8 @@ log = logging.getLogger(__name__)
 CONCURRENCY = 16
 #: What was measured on this machine, in the home.
 PROFILE = "profile.json"
+#: Seconds in which what has left the device is surely saved, if it ever is.
+SAVING = 60.0
 #: Folder of what was compiled, in the home.
 COMPILED = "compiled"
 
@@ -58,7 +63,7 @@ COMPILED = "compiled"
 class Worker:
     """A worker process: `run` takes chunks until it is told to stop."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, *, name: str, broker_url: str) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, box: BlackBox, *, name: str, broker_url: str) -> None:
         """Raise DeviceRefused when this machine has no such device: better now than with every chunk."""
         pick_dtype(settings.dtype, pick_device(settings.device))
         self.app: Celery = create_app(broker_url)
@@ -66,14 +71,17 @@ class Worker:
         self.intake = Intake(lambda: self.engine.is_hungry)
         self.backlog = Backlog(ledger.engine)
         self.engine = open_engine(
-            settings, backlog=self.backlog.work, on_lost=self._stop_without_device, on_hungry=self.intake.wake
-        )
+            settings, backlog=self.backlog.work, on_lost=self._stop_without_device, on_hungry=self.intake.wake,
+            settle=lambda: box.await_empty(SAVING),
+        )  # fmt: skip
+        self.engine.progress.on_stage = lambda stage: box.move(ACTIVITIES[stage])
         self.leases = Leases(ledger, settings.lease_seconds)
-        interval = settings.lease_seconds / 3
-        self.rescuer = Rescuer(self.app, ledger, max_attempts=settings.max_attempts, interval=interval)
+        self.rescuer = Rescuer(self.app, ledger, home=settings.home, max_attempts=settings.max_attempts)
         self.runner = ChunkRunner(
-            settings=settings, name=name, ledger=ledger, leases=self.leases, engine=self.engine, send=self._send
-        )
+            settings=settings, name=name, ledger=ledger, leases=self.leases, engine=self.engine, send=self._send,
+            box=box, breaker=Breaker(settings.max_failures, self._stop_broken),
+        )  # fmt: skip
+        self.pulse = Pulse(self.runner)
         self.app.task(name=TASK)(self._render_chunk)
 
     def run(self, concurrency: int = CONCURRENCY) -> int:
@@ -94,10 +102,8 @@ class Worker:
             loglevel=logging.INFO,
             quiet=True,
         )
-        with self.leases:
-            self.rescuer.start()
+        with self.leases, self.pulse, self.rescuer:
             celery_worker.start()
-            self.rescuer.stop()
         log.info("%s", self.engine.progress)
         return int(celery_worker.exitcode or 0)
 
@@ -119,10 +125,16 @@ class Worker:
             threading.Thread(target=self._leave, name="leave").start()
             return
         log.info("Stopping: finishing what is on the device. A second signal stops at once.")
+        self._drain(0)
+
+    def _drain(self, code: int) -> None:
         self.runner.stopping.set()
         # The engine's end is waited for elsewhere: a signal handler must not block the thread it interrupts.
         threading.Thread(target=self.engine.close, kwargs={"finish": True}, name="drain").start()
-        state.should_stop = 0
+        state.should_stop = code
+
+    def _stop_broken(self, _message: str) -> None:
+        self._drain(BROKEN)
 
     def _stop_without_device(self) -> None:
         log.info("Stopping with exit code %d; what is not done goes back to the queue.", EX_FAILURE)
@@ -149,6 +161,7 @@ def open_engine(
     backlog: Callable[[Shape], int] = lambda _: 0,
     on_hungry: Callable[[], object] = lambda: None,
     on_lost: Callable[[], object] = lambda: None,
+    settle: Callable[[], object] = lambda: None,
 ) -> Engine:
     """An engine that opens checkpoints as the settings say. Raises CheckpointRefused where the safety checker is.
 
@@ -171,7 +184,9 @@ def open_engine(
 
         return make_renderer(checkpoint, settings, progress, work)
 
-    engine = Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost)
+    engine = Engine(
+        open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost, settle=settle
+    )
     return engine
 
 

@@ -11,6 +11,9 @@ seconds after the first of them: this is the *horizon*. Three things are worth i
   finish, and the checkpoint of the sample that is due first comes next.
 - A bucket that fills its rows goes before one that does not.
 - A row that the next sample is too wide for goes to the first one that fits.
+
+A sample that is to run alone passes nobody. When it is due before all that wait, no more are admitted, what runs
+finishes, and nobody is admitted beside it.
 """
 
 import math
@@ -43,6 +46,10 @@ class Sharing(Protocol):
     @property
     def priority(self) -> int:
         """0 first, 9 last."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether nothing else may run while it does."""
 
 
 Item = TypeVar("Item", bound=Sharing)
@@ -124,23 +131,31 @@ class Batcher(Generic[Item]):
         self._clock = clock
         self._limits: dict[Shape, int] = {}
         self._buckets: dict[Shape, Bucket[Item]] = {}
+        self._loners: list[Place[Item]] = []
+        """Those that wait to run alone, in their order."""
+        self._alone: list[Item] = []
+        """The one that does."""
         self._arrivals = count()
 
     def __bool__(self) -> bool:
-        return bool(self._buckets)
+        return bool(self._buckets or self._loners or self._alone)
 
     def add(self, item: Item) -> None:
         """Queue a sample."""
+        place = Place(self._clock() + item.priority * AGEING, next(self._arrivals), item)
+        if item.alone:
+            return insort(self._loners, place)
         if item.shape not in self._buckets:
             self._buckets[item.shape] = Bucket(item.shape, self.limit(item.shape))
-        due = self._clock() + item.priority * AGEING
-        insort(self._buckets[item.shape].waiting, Place(due, next(self._arrivals), item))
+        insort(self._buckets[item.shape].waiting, place)
 
     def share(self) -> list[Item]:
         """The samples of the next step; those returned for the first time have just been admitted.
 
         All are of one shape. It is of another checkpoint than `form` only when nothing of that one is running.
         """
+        if self._alone or self._is_loner_next():
+            return self._share_alone()
         if not self._buckets:
             return []
         horizon = self._horizon()
@@ -150,13 +165,16 @@ class Batcher(Generic[Item]):
 
     def remove(self, item: Item) -> None:
         """Forget a running sample: it is finished or failed."""
+        if item in self._alone:
+            return self._alone.clear()
         bucket = self._buckets[item.shape]
         bucket.running = [place for place in bucket.running if place.item is not item]
         self._forget_empty()
 
     def withdraw(self, unwanted: Callable[[Item], bool] = lambda _: True) -> list[Item]:
         """Take back the samples that still wait: all, or those that `unwanted` says."""
-        withdrawn = []
+        withdrawn = [place.item for place in self._loners if unwanted(place.item)]
+        self._loners = [place for place in self._loners if not unwanted(place.item)]
         for bucket in self._buckets.values():
             withdrawn += [place.item for place in bucket.waiting if unwanted(place.item)]
             bucket.waiting = [place for place in bucket.waiting if not unwanted(place.item)]
@@ -166,7 +184,8 @@ class Batcher(Generic[Item]):
     def running(self, shape: Shape | None = None) -> list[Item]:
         """The samples admitted and not removed: all of them, or those of one shape."""
         buckets = self._buckets.values() if shape is None else filter(None, [self._buckets.get(shape)])
-        return [place.item for bucket in buckets for place in bucket.running]
+        alone = [item for item in self._alone if shape in (None, item.shape)]
+        return [*alone, *(place.item for bucket in buckets for place in bucket.running)]
 
     def waiting(self, shape: Shape) -> list[Item]:
         """The samples of that shape that wait."""
@@ -179,7 +198,7 @@ class Batcher(Generic[Item]):
 
     def is_hungry(self) -> bool:
         """Whether more samples would help: those that wait for the open checkpoint fill no other call."""
-        return not any(self.waiting_rows(bucket.shape) >= bucket.limit for bucket in self._open())
+        return not self._loners and not any(self.waiting_rows(bucket.shape) >= bucket.limit for bucket in self._open())
 
     def limit(self, shape: Shape) -> int:
         """The most rows of a call of that shape."""
@@ -190,6 +209,19 @@ class Batcher(Generic[Item]):
         self._limits[shape] = rows
         if shape in self._buckets:
             self._buckets[shape].limit = rows
+
+    def _is_loner_next(self) -> bool:
+        waiting = (bucket.waiting[0] for bucket in self._buckets.values() if bucket.waiting)
+        return bool(self._loners) and self._loners[0] < min(waiting, default=Place(math.inf, 0, self._loners[0].item))
+
+    def _share_alone(self) -> list[Item]:
+        """The one that runs alone; before it whoever still runs, with nobody admitted."""
+        if running := [bucket for bucket in self._buckets.values() if bucket.running]:
+            return min(running, key=lambda bucket: bucket.running[0]).share(lambda: -math.inf)
+        if not self._alone:
+            self._alone = [self._loners.pop(0).item]
+            self.form = self._alone[0].shape.form
+        return self._alone[:]
 
     def _horizon(self) -> float:
         """Until when a sample must be due to be admitted now."""

@@ -4,51 +4,28 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass, field
 from enum import Enum
 
 import torch
 
 from worker.batcher import Batcher
 from worker.device_loss import find_device_loss
-from worker.errors import CheckpointRefused, DeviceLost, EngineClosed, NonFiniteImage, OutOfMemory
+from worker.errors import CheckpointRefused, DeviceLost, EngineClosed, NonFiniteImage, OutOfMemory, SampleDropped
 from worker.memory import release_memory
 from worker.progress import Progress
 from worker.rendering import AnyRenderer, InFlight
+from worker.request import Request, cancel, flights, refuse
 from worker.room import Room
 from worker.safety import SafetyChecker, score
 from worker.sample import Form, Picture, Pixels, Sample, Shape
 
 log = logging.getLogger(__name__)
 
-#: More than a call has: who wants so many gets a call alone.
-ALL_ROWS = 1 << 20
 #: Seconds before a refused checkpoint is tried again: a trial costs the one that is open.
 REFUSED_FOR = 60.0
-
-
-@dataclass(eq=False, slots=True)
-class Request:
-    """A sample, whom to tell, and its flight once it is on the device."""
-
-    sample: Sample
-    priority: int
-    alone: bool
-    future: "Future[Picture]" = field(default_factory=Future)
-    flight: InFlight | None = None
-
-    @property
-    def shape(self) -> Shape:
-        """Samples of one shape can share a call."""
-        return self.sample.shape
-
-    @property
-    def rows(self) -> int:
-        """Rows that it wants of a call."""
-        return ALL_ROWS if self.alone else self.sample.rows
 
 
 class Closing(Enum):
@@ -66,8 +43,9 @@ class Engine:
     charges its time to the progress it is given. max_rows: the most rows of one UNet call; the renderer's rooms may say
     less for a size. vae_batch: images that are awaited for one VAE call. checker: looks at every picture. on_hungry:
     called before each UNet call that finds the engine hungry. on_lost: called first when the device is lost; the engine
-    ends with it, and so should the process. Both, and the callbacks of the futures, run on the engine's thread: keep
-    them short.
+    ends with it, and so should the process. settle: called before a sample that is made alone, and before the next one;
+    returns when all that left the device is saved. All of them, and the callbacks of the futures, run on the engine's
+    thread: keep them short.
     """
 
     def __init__(
@@ -79,6 +57,7 @@ class Engine:
         checker: SafetyChecker | None = None,
         on_hungry: Callable[[], object] = lambda: None,
         on_lost: Callable[[], object] = lambda: None,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
         self.progress = Progress()
         self._open_renderer = open_renderer
@@ -93,6 +72,9 @@ class Engine:
         self._landed: dict[Shape, list[Request]] = {}
         self._inbox: deque[Request] = deque()
         self._cancelled = False
+        self._unwanted: set[Future[Picture]] = set()
+        self._settle = settle
+        self._was_alone = False
         self._hungry = True
         self._on_hungry = on_hungry
         self._lost: DeviceLost | None = None
@@ -108,6 +90,11 @@ class Engine:
         assert self._renderer
         return self._renderer
 
+    @property
+    def form(self) -> Form | None:
+        """The checkpoint that is open or being opened. May be asked from any thread."""
+        return self._form
+
     def max_rows(self, shape: Shape) -> int:
         """The most rows of one UNet call of that shape, as it stands now."""
         return self._batcher.limit(shape)
@@ -121,12 +108,20 @@ class Engine:
         """Whether more samples would help. May be asked from any thread."""
         return self._hungry and not self._inbox and self._closing is Closing.NO
 
-    def submit(self, sample: Sample, priority: int = 5, *, alone: bool = False) -> "Future[Picture]":
-        """Queue a sample; priority 0 goes first, 9 last; alone: in calls that it shares with none. Raises EngineClosed.
+    def submit(
+        self,
+        sample: Sample,
+        priority: int = 5,
+        *,
+        alone: bool = False,
+        on_board: Callable[[], object] = lambda: None,
+    ) -> "Future[Picture]":
+        """Queue a sample; priority 0 goes first, 9 last; alone: while nothing else is made. Raises EngineClosed.
 
-        Its future gives the picture or the sample's own error, and can be cancelled while the sample waits.
+        Its future gives the picture or the sample's own error, and can be cancelled while the sample waits; `drop` does
+        it at any time. on_board: called when it is about to touch the device.
         """
-        request = Request(sample, priority, alone)
+        request = Request(sample, priority, alone, on_board)
         with self._condition:
             if self._closing is not Closing.NO or not self._thread.is_alive():
                 raise EngineClosed("The engine is closed and takes no more samples.")
@@ -134,6 +129,13 @@ class Engine:
             self._condition.notify()
         request.future.add_done_callback(self._heed)
         return request.future
+
+    def drop(self, futures: "Iterable[Future[Picture]]") -> None:
+        """Give samples up wherever they are: their futures end cancelled, or with SampleDropped by the next step."""
+        running = {future for future in futures if not future.cancel()}
+        with self._condition:
+            self._unwanted |= running
+            self._cancelled = True
 
     def close(self, finish: bool) -> None:
         """Cancel what is queued; finish what runs, or drop it (EngineClosed); return when the thread has ended.
@@ -180,7 +182,7 @@ class Engine:
         with self._condition:
             self._closing = Closing.DROP
             waiting = [*self._inbox, *self._batcher.withdraw()]
-        _cancel(waiting)
+        cancel(waiting)
         self._fail([*self._batcher.running(), *self._take_landed()], error)
 
     def _find_loss(self, error: Exception) -> DeviceLost | None:
@@ -200,11 +202,11 @@ class Engine:
             # In this order: whoever finds the inbox empty must not find the hunger from before.
             self._hungry = self._batcher.is_hungry()
             self._inbox.clear()
+        if self._cancelled:
+            self._forget_cancelled()
         if self._closing is not Closing.NO:
             self._shed()
             return bool(self._batcher or self._landed)
-        if self._cancelled:
-            self._forget_cancelled()
         return True
 
     def _take_in(self, arrived: deque[Request]) -> None:
@@ -212,7 +214,7 @@ class Engine:
         for request in arrived:
             refused_at, refusal = self._refused.get(request.shape.form, (0.0, None))
             if refusal and time.monotonic() - refused_at < REFUSED_FOR:
-                _refuse([request], copy(refusal))
+                refuse([request], copy(refusal))
             else:
                 self._batcher.add(request)
 
@@ -222,12 +224,16 @@ class Engine:
             self._cancelled = True
 
     def _forget_cancelled(self) -> None:
-        self._cancelled = False
-        _cancel(self._batcher.withdraw(lambda request: request.future.cancelled()))
+        with self._condition:
+            unwanted, self._unwanted, self._cancelled = self._unwanted, set(), False
+        cancel(self._batcher.withdraw(lambda request: request.future.cancelled()))
+        dropped = [request for request in self._boarded() if request.future in unwanted]
+        self._landed = {shape: [r for r in landed if r not in dropped] for shape, landed in self._landed.items()}
+        self._fail(dropped, SampleDropped("Nobody wants the image any more."))
 
     def _shed(self) -> None:
         """The engine closes: give back what waits, and if so wanted what runs."""
-        _cancel(self._batcher.withdraw())
+        cancel(self._batcher.withdraw())
         if self._closing is Closing.DROP:
             dropped = [*self._batcher.running(), *self._take_landed()]
             self._fail(dropped, EngineClosed("The engine stopped before the image was done."))
@@ -235,6 +241,9 @@ class Engine:
     def _switch(self, requests: list[Request]) -> list[Request]:
         """Open the checkpoint that they want in place of the last; those that can go on with it."""
         self._form, self._renderer, started = requests[0].shape.form, None, time.monotonic()
+        if not (requests := self._board(requests)):
+            self._form = None
+            return []
         release_memory()
         try:
             with self.progress.stage("open"):
@@ -257,7 +266,7 @@ class Engine:
         for request in self._batcher.running():
             self._batcher.remove(request)
         self._form = None
-        _refuse(wanting, error)
+        refuse(wanting, error)
 
     def _room(self, shape: Shape) -> Room:
         return self.renderer.rooms.of(shape.width, shape.height)
@@ -272,14 +281,22 @@ class Engine:
 
     def _start(self, requests: list[Request]) -> list[Request]:
         """Those of the requests that are in flight, after the newcomers have been put there."""
-        for request in requests:
+        for request in self._board(requests):
             if request.flight is None:
                 self._admit(request)
         return [request for request in requests if request.flight is not None]
 
+    def _board(self, requests: list[Request]) -> list[Request]:
+        """Those of the requests that may touch the device: from now on each may be why the process dies."""
+        for request in requests:
+            if not request.boarded and (request.alone or self._was_alone):
+                self._settle()
+                self._was_alone = request.alone
+            if not request.board():
+                self._batcher.remove(request)
+        return [request for request in requests if request.boarded]
+
     def _admit(self, request: Request) -> None:
-        if not request.future.set_running_or_notify_cancel():
-            return self._batcher.remove(request)
         try:
             with self.progress.stage("sampler"):
                 request.flight = self.renderer.start(request.sample)
@@ -293,13 +310,13 @@ class Engine:
         self.progress.count(rows, self._batcher.limit(shape))
         try:
             with self.progress.stage("sampler"), self._room(shape).tuner.timed(rows, self._batcher.waiting_rows(shape)):
-                self.renderer.step(_flights(requests))
+                self.renderer.step(flights(requests))
         except torch.OutOfMemoryError as error:
             return self._shrink(requests, error)
         except Exception as error:
             log.exception("A UNet call failed; the %d samples in it fail with it.", len(requests))
             return self._fail(requests, error)
-        for request, flight in zip(requests, _flights(requests), strict=True):
+        for request, flight in zip(requests, flights(requests), strict=True):
             if flight.error:
                 self._fail([request], flight.error)
             elif flight.done:
@@ -319,13 +336,13 @@ class Engine:
     def _land(self, requests: list[Request]) -> None:
         try:
             with self.progress.stage("vae"):
-                images = self.renderer.decode(_flights(requests))
+                images = self.renderer.decode(flights(requests))
             with self.progress.stage("safety"):
                 scores = score(self._checker, images)
         except Exception as error:
             self._fail(requests, error)
         else:
-            for request, flight, pixels, found in zip(requests, _flights(requests), images, scores, strict=True):
+            for request, flight, pixels, found in zip(requests, flights(requests), images, scores, strict=True):
                 self._deliver(request, flight, pixels, found)
 
     def _deliver(self, request: Request, flight: InFlight, pixels: Pixels | None, safety_score: float | None) -> None:
@@ -357,6 +374,10 @@ class Engine:
         except OutOfMemory as refusal:
             self._fail(requests, refusal)
 
+    def _boarded(self) -> list[Request]:
+        """All that is on the device."""
+        return [*self._batcher.running(), *(request for landed in self._landed.values() for request in landed)]
+
     def _take_landed(self) -> list[Request]:
         landed = [request for requests in self._landed.values() for request in requests]
         self._landed.clear()
@@ -369,21 +390,3 @@ class Engine:
                 self._batcher.remove(request)
             if not request.future.done():
                 request.future.set_exception(lost or error)
-
-
-def _flights(requests: list[Request]) -> list[InFlight]:
-    return [request.flight for request in requests if request.flight is not None]
-
-
-def _cancel(requests: list[Request]) -> None:
-    for request in requests:
-        request.future.cancel()
-        # Without it those who wait in `as_completed` would never hear of it.
-        request.future.set_running_or_notify_cancel()
-
-
-def _refuse(requests: list[Request], error: Exception) -> None:
-    """Fail requests that were never started."""
-    for request in requests:
-        if request.future.set_running_or_notify_cancel():
-            request.future.set_exception(error)

@@ -19,6 +19,7 @@ WorkerError
 │   └── DeviceLost          and the process ends
 ├── JobReturned             the job goes back to the queue, and no attempt counts
 │   ├── EngineClosed
+│   ├── SampleDropped
 │   └── DiskFull
 ├── NotLinear               the sampler's samples run as scheduler objects
 └── NotConverted            the checkpoint stays as it is
@@ -64,11 +65,11 @@ class JobRefused(WorkerError):
 
 
 class InitImageRefused(JobRefused):
-    """The init image cannot be read, or the strength leaves nothing to do."""
+    """The init image or its mask cannot be read or may not be, or they leave nothing to do."""
 
 
 class PromptRefused(JobRefused):
-    """The checkpoint does not heed a negative prompt."""
+    """The checkpoint does not heed a negative prompt or weights, or the weights are none."""
 
 
 class SamplerRefused(JobRefused):
@@ -105,6 +106,10 @@ class JobReturned(WorkerError):
 
 class EngineClosed(JobReturned):
     """The engine stopped before the image was done."""
+
+
+class SampleDropped(JobReturned):
+    """The image is no longer wanted: its batch was cancelled, or another worker has the job."""
 
 
 class DiskFull(JobReturned):

@@ -5,8 +5,9 @@ import threading
 from collections.abc import Iterable
 from types import TracebackType
 
+from db.claim import Claim
 from db.errors import LedgerError
-from db.ledger import Claim, Ledger
+from db.ledger import Ledger
 
 log = logging.getLogger(__name__)
 

@@ -35,6 +35,8 @@ class Progress:
     seconds: "Counter[Stage]" = field(default_factory=Counter)
     """Time spent, by stage."""
     clock: Callable[[], float] = time.perf_counter
+    on_stage: Callable[[Stage], object] = lambda _: None
+    """Called on the engine's thread whenever the stage changes: keep it short."""
     _stage: Stage = "other"
     _since: float | None = None
 
@@ -85,4 +87,5 @@ class Progress:
         if self._since is not None:
             self.seconds[left] += now - self._since  # type: ignore[assignment]
         self._since, self._stage = now, stage
+        self.on_stage(stage)
         return left

@@ -2,11 +2,16 @@
 
 import logging
 import threading
+import time
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from db import outbox
+from db.black_box import box_folder
 from db.errors import LedgerError
 from db.ledger import Ledger
+from db.rescue import rescue_abandoned, rescue_stalled
 from worker.audit import Audit
 
 if TYPE_CHECKING:
@@ -14,35 +19,56 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds between two looks for stalled jobs, and between two audits at least.
+INTERVAL, AUDITS = 1.0, 5.0
+#: An audit may take this part of the time.
+SHARE = 0.05
 
-class Rescuer(threading.Thread):
-    """Looks for stalled jobs and lost messages every ``interval`` seconds until `stop`; one worker does it for all."""
 
-    def __init__(self, app: "Celery", ledger: Ledger, *, max_attempts: int, interval: float) -> None:
-        super().__init__(name="rescue", daemon=True)
-        self.app, self.ledger = app, ledger
-        self.max_attempts, self.interval = max_attempts, interval
+class Rescuer:
+    """Looks for stalled jobs and lost messages while the block is open; one worker does it for all."""
+
+    def __init__(self, app: "Celery", ledger: Ledger, *, home: Path, max_attempts: int) -> None:
+        self.app, self.ledger, self.home, self.max_attempts = app, ledger, home, max_attempts
         self._audit = Audit(app, ledger)
-        self._stopped = threading.Event()
+        self._next_audit = time.monotonic() + AUDITS
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look_until_stopped, name="rescue", daemon=True)
 
-    def stop(self) -> None:
-        self._stopped.set()
+    def __enter__(self) -> "Rescuer":
+        self._thread.start()
+        return self
 
-    def run(self) -> None:
-        unreachable = self.app.connection_for_write().recoverable_connection_errors
-        while not self._stopped.wait(self.interval):
-            try:
-                self.look()
-            except (LedgerError, *unreachable) as error:
-                log.warning("Looking for stalled jobs failed: %s Trying again.", error)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # Not joined: it may be waiting for a queue that does not answer.
+        self._stop.set()
 
     def look(self) -> None:
-        """Put back the jobs whose lease has expired, and send again what the queue has lost.
+        """Put back the jobs whose worker is dead or silent.
 
         Each goes in a message of its own: a job that kills its worker takes no other with it.
         """
-        if stalled := self.ledger.rescue_jobs(self.max_attempts):
-            outbox.send(self.app, ([job_id] for job_id in stalled), priority=outbox.RESCUE_PRIORITY)
-            log.warning("Put back %d jobs whose worker had fallen silent.", len(stalled))
+        stalled = {
+            *rescue_abandoned(self.ledger, box_folder(self.home), self.max_attempts),
+            *rescue_stalled(self.ledger, self.home, self.max_attempts),
+        }
+        if stalled:
+            log.warning("Put back %d jobs whose worker is dead or had fallen silent.", len(stalled))
+            outbox.send(self.app, ([job_id] for job_id in sorted(stalled)), priority=outbox.RESCUE_PRIORITY)
+
+    def audit(self) -> None:
+        """Send again what the queue has lost; the longer that takes, the later the next one is."""
+        started = time.monotonic()
         if lost := self._audit.look():
             log.warning("Sent %d queued jobs again that the queue had lost.", lost)
+        self._next_audit = time.monotonic() + max(AUDITS, (time.monotonic() - started) / SHARE)
+
+    def _look_until_stopped(self) -> None:
+        unreachable = self.app.connection_for_write().recoverable_connection_errors
+        while not self._stop.wait(INTERVAL):
+            try:
+                self.look()
+                if time.monotonic() >= self._next_audit:
+                    self.audit()
+            except (LedgerError, OSError, *unreachable) as error:
+                log.warning("Looking for stalled jobs failed: %s Trying again.", error)

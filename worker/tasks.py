@@ -6,31 +6,39 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from msgspec import convert
 from sqlalchemy import Row
 
-from configs.compat import steps_taken
+from configs.compat import Noise, steps_taken
 from configs.parameters import Parameters
+from configs.roots import Roots
 from configs.settings import Settings
 from configs.watermark import embed
 from db import queries
-from db.ledger import Claim, Ledger
+from db.black_box import BlackBox
+from db.claim import Claim
+from db.ledger import Ledger
 from db.models import JobState
+from worker.breaker import Breaker
 from worker.disk import wait_for_space
 from worker.engine import Engine
 from worker.errors import (
     CheckpointRefused,
     DeviceLost,
     EngineClosed,
+    InitImageRefused,
     JobRefused,
     JobReturned,
     NonFiniteImage,
     OutOfMemory,
 )
 from worker.images import image_name, image_path, is_flat, is_marked, save_image
+from worker.init_images import admitted
 from worker.leases import Leases
 from worker.safety import hide
 from worker.sample import Picture, Pixels, Sample
@@ -44,7 +52,7 @@ VERSIONS = {library: version(library) for library in LIBRARIES}
 #: Columns of a job that make its sample as they are.
 SAMPLED = (
     "model", "prompt", "negative_prompt", "sampler", "steps", "scale", "width", "height", "seed", "eta", "strength",
-    "precision",
+    "precision", "compat", "weights",
 )  # fmt: skip
 
 #: Columns of a job that say what was asked for.
@@ -72,9 +80,14 @@ class ChunkRunner:
     ledger: Ledger
     leases: Leases
     engine: Engine
+    #: Told what is in the making.
+    box: BlackBox
+    breaker: Breaker
     #: Sends job ids again, in one message.
     send: Callable[[Sequence[int]], None]
     stopping: threading.Event = field(default_factory=threading.Event)
+    #: What is with the engine.
+    futures: "dict[Claim, Future[Picture]]" = field(default_factory=dict)
 
     def render_chunk(self, ids: Sequence[int], on_submitted: Callable[[], object] = lambda: None) -> None:
         """Make the images of those jobs that are still to be made; every job started here is ended or put back.
@@ -91,11 +104,20 @@ class ChunkRunner:
         finally:
             # Whatever went wrong, a job nobody works on must not keep its lease: it would never be rescued.
             for claim in claims:
-                self.leases.drop(claim)
+                self._forget(claim)
+
+    def drop(self, claims: Sequence[Claim]) -> None:
+        """Give up jobs that are no longer ours to make, also on the device."""
+        self.engine.drop([future for claim in claims if (future := self.futures.get(claim))])
+
+    def _forget(self, claim: Claim) -> None:
+        self.leases.drop(claim)
+        self.futures.pop(claim, None)
+        self.box.leave(claim)
 
     def _generate(self, claims: dict[int, Claim], on_submitted: Callable[[], object]) -> None:
         jobs = queries.jobs_to_make(self.ledger.engine, list(claims))
-        futures = {self._submit(job): job for job in jobs}
+        futures = {self._submit(job, claims[job.id]): job for job in jobs}
         on_submitted()
         again = []
         for future in as_completed(list(futures)):
@@ -106,11 +128,15 @@ class ChunkRunner:
         if again:
             self.send(sorted(again))
 
-    def _submit(self, job: Row[Any]) -> "Future[Picture]":
+    def _submit(self, job: Row[Any], claim: Claim) -> "Future[Picture]":
         try:
-            # One that has failed before may fail its neighbours too.
-            return self.engine.submit(_sample(job), job.priority, alone=job.attempts > 1)
-        except EngineClosed as error:
+            sample = _sample(job, self.settings.roots)
+            # One that has failed before may fail its neighbours too, or take them with it.
+            self.futures[claim] = self.engine.submit(
+                sample, job.priority, alone=job.attempts > 1, on_board=partial(self.box.enter, claim)
+            )
+            return self.futures[claim]
+        except (EngineClosed, InitImageRefused) as error:
             refused: Future[Picture] = Future()
             refused.set_exception(error)
             return refused
@@ -119,12 +145,15 @@ class ChunkRunner:
         """Save and finish a job; returns whether it must be sent again."""
         try:
             image = self._save(job, future.result())
-            if not self.ledger.finish_job(claim, image):
-                log.warning("Job %d was taken away meanwhile; its late result is not recorded.", job.id)
+            if self.ledger.finish_job(claim, image):
+                self.box.count()
+            else:
+                log.warning("%s was taken away meanwhile; its late result is not recorded.", named(job))
+            self.breaker.succeed(job.batch_id, job.model)
         except (CancelledError, Exception) as error:
             return self._end(job, claim, error)
         finally:
-            self.leases.drop(claim)
+            self._forget(claim)
         return False
 
     def _save(self, job: Row[Any], picture: Picture) -> dict[str, Any]:
@@ -163,15 +192,26 @@ class ChunkRunner:
         if isinstance(error, CancelledError | JobReturned):
             return bool(self.ledger.release_jobs([claim]))
         if isinstance(error, JobRefused | CheckpointRefused):
-            log.error("Job %d failed: %s", job.id, error)
-            self.ledger.fail_job(claim, cause_of(error), str(error))
+            self._refuse(job, claim, error)
             return False
         if isinstance(error, DeviceLost):
             return self._end_alone(job, claim, error)
-        log.error("Job %d met an unexpected error.", job.id, exc_info=error)
+        log.error("%s met an unexpected error.", named(job), exc_info=error)
+        self.breaker.fail(job.batch_id, job.model, cause_of(error), f"{type(error).__name__}: {error}")
         message = "".join(traceback.format_exception(error))
         state = self.ledger.retry_job(claim, cause_of(error), message, self.settings.max_attempts)
         return state is JobState.QUEUED
+
+    def _refuse(self, job: Row[Any], claim: Claim, error: BaseException) -> None:
+        """Fail a job; or put it back to wait, when too many of its kind have failed in a row."""
+        cause = cause_of(error)
+        if self.breaker.fail(job.batch_id, job.model, cause, str(error)):
+            self.ledger.hold_jobs(job.batch_id, job.model, cause, str(error))
+            self.ledger.release_jobs([claim])
+            return
+        log.error("%s failed: %s", named(job), error)
+        self.ledger.fail_job(claim, cause, str(error))
+        self.box.count()
 
     def _end_alone(self, job: Row[Any], claim: Claim, error: DeviceLost) -> bool:
         """Put back a job that was on a lost device, which it may have killed: sent in a message of its own."""
@@ -179,6 +219,11 @@ class ChunkRunner:
         if state is JobState.QUEUED:
             self.send([job.id])
         return False
+
+
+def named(job: Row[Any]) -> str:
+    """As the log speaks of a job."""
+    return f"Job {job.id} of batch {job.batch_id}"
 
 
 def cause_of(error: BaseException) -> str:
@@ -220,6 +265,9 @@ def flag_of(picture: Picture) -> str | None:
     return "flat" if is_flat(picture.pixels) else None
 
 
-def _sample(job: Row[Any]) -> Sample:
-    init_image = Path(job.init_image) if job.init_image else None
-    return Sample(**{name: getattr(job, name) for name in SAMPLED}, init_image=init_image)
+def _sample(job: Row[Any], roots: Roots | None) -> Sample:
+    """Raises InitImageRefused."""
+    noise = None if job.noise is None else convert(job.noise, Noise)
+    init_image, mask_image = admitted(job.init_image, roots), admitted(job.mask_image, roots)
+    sampled = {name: getattr(job, name) for name in SAMPLED}
+    return Sample(**sampled, noise=noise, init_image=init_image, mask_image=mask_image)

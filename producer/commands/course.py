@@ -86,6 +86,7 @@ def filling(ledger: "Ledger", batch: "Row[Any]") -> "Iterator[Callable[[], None]
 
 def conclude(ledger: "Ledger", batch: "Row[Any]", counts: "Counts") -> None:
     """Say how it ended and where the images are; exits with 1 unless all succeeded."""
+    _tell_holds(ledger, batch)
     if counts.left:
         click.echo(f"Stopped; `promptmill resume {batch.id}` goes on from there.", err=True)
     if counts.failed or counts.cancelled:
@@ -95,6 +96,14 @@ def conclude(ledger: "Ledger", batch: "Row[Any]", counts: "Counts") -> None:
     click.echo(f"{counts.succeeded} images in {get_settings().images_root / batch.folder}")
     _fill_outdir(ledger, batch)
     sys.exit(0 if counts.all_succeeded else 1)
+
+
+def _tell_holds(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from db import queries
+
+    for hold in queries.holds(ledger.engine, batch.id):
+        why = f"too many in a row failed with the cause {hold.cause}, last: {plain(hold.message)}"
+        click.echo(f"{hold.jobs} jobs for {plain(hold.model)} are held back: {why}", err=True)
 
 
 def _tell_flags(ledger: "Ledger", batch: "Row[Any]") -> None:

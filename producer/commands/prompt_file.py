@@ -6,13 +6,14 @@ import click
 
 from configs.settings import get_settings
 from producer.commands.course import announce, conclude, follow, open_ledger, send
-from producer.options import equip_worker, submission_options, worker_options
+from producer.options import equip_worker, fleet_options, submission_options, worker_options
 
 
 @click.command()
 @submission_options
 @worker_options
-def render(file: str, vram: int | None, **flags: Any) -> None:
+@fleet_options
+def render(file: str, vram: int | None, gpus: tuple[str, ...], workers: int | None, **flags: Any) -> None:
     """Make all images of FILE on this machine.
 
     FILE holds prompts as CSV, TSV, plain text or JSON lines; - is standard input. Every row is checked first. The
@@ -29,7 +30,8 @@ def render(file: str, vram: int | None, **flags: Any) -> None:
     settings, ledger = get_settings(), open_ledger()
     equip_worker(flags["preset"], vram)
     submission = check(file, settings, **flags)
-    with LocalRendering(settings, ledger, log=settings.home / "logs" / "worker.log") as rendering:
+    log = settings.home / "logs" / "worker.log"
+    with LocalRendering(settings, ledger, log=log, gpus=gpus, workers=workers) as rendering:
         batch = record(submission, ledger)
         announce(batch)
         counts = rendering.make(batch)

@@ -1,37 +1,58 @@
 """What runs the GPU stack, in processes of its own."""
 
-import os
+import re
 import sys
+from typing import Any
 
 import click
 
 from configs.settings import get_settings
 from producer.child import PYTHON
 from producer.commands.course import open_ledger
-from producer.options import PRESET, equip_worker, worker_options
+from producer.options import PRESET, equip_worker, fleet_options, worker_options
+
+
+def _check_name(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"[\w.-]{1,64}(@[\w.-]{1,64})?", value):
+        raise click.BadParameter(f"{value!r} is no name; letters, digits and . _ - make one, and @HOST may follow.")
+    return value
 
 
 @click.command()
-@click.option("--name", help="Recorded with every image.  [default: worker-PID@HOST]")
+@fleet_options
+@click.option("--name", callback=_check_name, help="What the names of the workers begin with.")
 @click.option("--concurrency", type=click.IntRange(1, 64), help="Most chunks in work at once.  [default: 16]")
 @click.option("--preset", help=PRESET)
 @worker_options
-def worker(name: str | None, concurrency: int | None, preset: str | None, vram: int | None) -> None:
-    """Take jobs from the queue and make their images.
+def worker(concurrency: int | None, preset: str | None, vram: int | None, **fleet: Any) -> None:
+    """Take jobs from the queue and make their images, with a worker process for each GPU.
 
-    Ctrl-C or SIGTERM finishes the images in the making and stops; a second one stops at once. Without
-    PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine finds.
+    One that dies or hangs is replaced. Ctrl-C or SIGTERM finishes the images in the making and stops; a second one
+    stops at once. Without PROMPTMILL_BROKER_URL it runs a queue of its own, which `promptmill submit` on this machine
+    finds.
+
+    \b
+    promptmill worker
+    promptmill worker --gpus 0,1
     """
-    settings = get_settings()
-    equip_worker(preset, vram)
-    named = {"--name": name, "--concurrency": concurrency}
-    options = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
-    if settings.broker_url:
-        os.execv(PYTHON[0], [*PYTHON, "-m", "worker", *options])
     from producer.local import LocalRendering
 
-    with LocalRendering(settings, open_ledger(), options=options) as rendering:
+    equip_worker(preset, vram)
+    options = ["--concurrency", str(concurrency)] if concurrency else []
+    with LocalRendering(get_settings(), open_ledger(), options=options, **fleet) as rendering:
         rendering.serve()
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every field.")
+def workers(as_json: bool) -> None:
+    """List the workers: where they are, what they do, how fast.
+
+    A worker that fell silent is dead, or its host is.
+    """
+    from producer.roster import print_workers
+
+    print_workers(open_ledger().engine, get_settings().lease_seconds, as_json=as_json)
 
 
 @click.command()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from db import queries
+from db.claim import Claim
 from db.errors import NotInLedger
-from db.ledger import Claim, Ledger, NewBatch
+from db.ledger import Ledger, NewBatch
 from db.models import JobState
 from tests.db.conftest import IMAGE, job
 

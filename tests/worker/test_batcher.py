@@ -27,6 +27,7 @@ class Item:
     rows: int = 2
     priority: int = 5
     left: int = 1
+    alone: bool = False
 
 
 @dataclass
@@ -154,6 +155,34 @@ def test_a_sample_that_has_waited_is_as_urgent_as_the_newest() -> None:
     steps.add(early, at=9 * AGEING - 1)
     steps.add(late, at=9 * AGEING + 1)
     assert list(steps.drain()) == [[early], [patient], [late]]
+
+
+def test_a_sample_that_runs_alone_waits_for_what_runs_and_has_no_company() -> None:
+    running, alone, late = Item(left=2), Item(alone=True, left=2), Item()
+    steps = queue(running, max_rows=8)
+    steps.step()
+    steps.add(alone, late)
+    assert [steps.step() for _ in range(4)] == [[running], [alone], [alone], [late]]
+
+
+def test_a_sample_that_runs_alone_waits_for_other_sizes_too() -> None:
+    small, large, alone = Item(left=2), Item(LARGE, left=2), Item(alone=True)
+    steps = queue(small, large)
+    steps.share()
+    steps.add(alone)
+    assert [steps.step() for _ in range(5)] == [[small], [small], [large], [large], [alone]]
+
+
+def test_a_sample_that_runs_alone_keeps_its_place_in_the_order() -> None:
+    alone, urgent = Item(alone=True), Item(priority=0)
+    assert list(queue(first := Item(), alone, urgent, max_rows=2).drain()) == [[urgent], [first], [alone]]
+
+
+def test_a_sample_that_is_to_run_alone_can_be_withdrawn() -> None:
+    steps = queue(alone := Item(alone=True))
+    assert not steps.batcher.is_hungry()
+    assert steps.batcher.withdraw() == [alone]
+    assert not steps.batcher
 
 
 def test_samples_of_another_size_do_not_share_a_call() -> None:

@@ -5,13 +5,14 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from worker.checkpoints import Checkpoint
 from worker.engine import Engine
-from worker.errors import CheckpointMissing
+from worker.errors import CheckpointMissing, SampleDropped
 from worker.progress import Progress
 from worker.renderer import Renderer
 from worker.sample import Form, Picture, Sample
@@ -150,6 +151,38 @@ def test_no_checkpoint_is_opened_for_cancelled_samples(bench: Any, samples: Any)
     one.finish([*kept, *dropped])
     one.finish(one.submit(samples(1)))
     assert one.opened == ["a"]
+
+
+def test_a_sample_dropped_on_the_device_ends_within_a_step(bench: Any, samples: Any) -> None:
+    one = bench(max_rows=8)
+    dropped, kept = one.submit(samples(2, steps=900)), one.submit(samples(2))
+    one.finish(kept)
+    one.engine.drop(dropped)
+    one.finish(dropped)
+    assert {type(future.exception()) for future in dropped} == {SampleDropped}
+    assert one.engine.progress.steps < 900
+
+
+def test_a_sample_dropped_while_it_waits_is_cancelled(bench: Any, samples: Any) -> None:
+    one = bench()
+    futures = one.submit(samples(9))
+    one.engine.drop(futures[5:])
+    one.finish(futures[:5])
+    assert all(future.cancelled() for future in futures[5:])
+
+
+def test_a_sample_that_is_made_alone_is_on_board_alone_until_it_is_saved(bench: Any, samples: Any) -> None:
+    aboard: list[str] = []
+    one = bench(settle=lambda: aboard.append("settled"))
+    before, alone, after = (
+        [
+            one.engine.submit(sample, alone=name == "alone", on_board=partial(aboard.append, name))
+            for sample in samples(2)
+        ]
+        for name in ("before", "alone", "after")
+    )
+    one.finish([*before, *alone, *after])
+    assert aboard == [*["before"] * 2, *["settled", "alone"] * 2, "settled", *["after"] * 2]
 
 
 def test_an_engine_with_nothing_to_do_is_hungry(bench: Any) -> None:

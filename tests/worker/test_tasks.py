@@ -1,6 +1,7 @@
 """A chunk's way through one worker: real ledger, real engine on a tiny checkpoint, real files."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,12 +16,15 @@ from PIL import Image
 
 from configs.settings import Settings
 from db import queries
+from db.black_box import BlackBox, read_box
 from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from worker.app import open_engine
+from worker.breaker import Breaker
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.images import read_metadata
 from worker.leases import Leases
+from worker.pulse import Pulse
 from worker.tasks import ChunkRunner
 
 NAME = "test@here"
@@ -49,8 +53,9 @@ def bench(ledger: Ledger, tmp_path: Path) -> Iterator[Callable[..., Bench]]:  # 
             leases = stack.enter_context(Leases(ledger, settings.lease_seconds))
             sent: list[int] = []
             runner = ChunkRunner(
-                settings=settings, name=NAME, ledger=ledger, leases=leases, engine=engine, send=sent.extend
-            )
+                settings=settings, name=NAME, ledger=ledger, leases=leases, engine=engine, send=sent.extend,
+                box=BlackBox(tmp_path / "test.box"), breaker=Breaker(settings.max_failures),
+            )  # fmt: skip
             return Bench(runner, sent)
 
         yield make
@@ -223,6 +228,71 @@ def test_a_job_that_loses_the_device_again_and_again_is_poison(bench: Any, jobs:
     assert [job.state.value for job in states] == ["queued", "queued", "failed"]
     assert (states[-1].cause, states[-1].attempts) == ("poison", 3)
     assert "device-side assert" in states[-1].message
+
+
+def test_too_many_failures_of_a_checkpoint_hold_back_who_wants_it_and_nobody_else(bench: Any, jobs: Any) -> None:
+    one = bench(max_failures=2)
+    ids = jobs(*[{"model": "/nowhere"}] * 5, {})
+    states = [job.state.value for job in one.render(ids)]
+    assert sorted(states) == ["failed"] * 2 + ["queued"] * 3 + ["succeeded"]
+    (hold,) = queries.holds(one.runner.ledger.engine, 1)
+    assert (hold.model, hold.cause, hold.jobs) == ("/nowhere", "checkpoint", 3)
+    assert one.render(ids) == [queries.find_job(one.runner.ledger.engine, job_id) for job_id in ids]
+    one.runner.ledger.resume_batch(1)
+    assert not queries.holds(one.runner.ledger.engine, 1)
+
+
+def test_errors_that_nobody_expected_end_the_worker(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    one, broken = bench(max_failures=2), []
+    one.runner.breaker.on_broken = broken.append
+    (tmp_path / "images" / "0001-cats").write_text("in the way")
+    one.render(jobs({}, {}, {}))
+    assert len(broken) == 1
+    assert "FileExistsError" in broken[0]
+
+
+def test_a_sample_of_a_cancelled_batch_ends_cancelled(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    one, ids = bench(max_rows=2), jobs(*[{"steps": 900}] * 3)
+    pulse = Pulse(one.runner)
+
+    def cancel() -> None:
+        one.runner.ledger.cancel_batch(1)
+        pulse.look()
+
+    threading.Timer(1, cancel).start()
+    assert {(job.state.value, job.attempts) for job in one.render(ids)} == {("cancelled", 0)}
+    assert not list((tmp_path / "images").rglob("*.png"))
+
+
+def test_a_job_that_another_worker_has_by_now_is_given_up(bench: Any, jobs: Any) -> None:
+    one, ids = bench(), jobs({"steps": 900})
+    pulse = Pulse(one.runner)
+
+    def take_away() -> None:
+        one.runner.ledger.rescue_jobs(3, worker=NAME)
+        pulse.look()
+
+    threading.Timer(1, take_away).start()
+    (found,) = one.render(ids)
+    assert (found.state.value, found.attempts) == ("queued", 1)
+    assert one.runner.engine.progress.images == 0
+
+
+def test_the_box_is_empty_after_a_chunk_and_counts_what_ended(bench: Any, jobs: Any) -> None:
+    one = bench()
+    one.render(jobs({}, {"init_image": "/nowhere.png"}, {"model": "/nowhere"}))
+    box = read_box(one.runner.box.path)
+    assert box
+    assert (box.claims, box.ended) == (frozenset(), 3)
+
+
+def test_a_worker_reports_itself(bench: Any, jobs: Any) -> None:
+    one = bench()
+    one.render(jobs({}, {}))
+    Pulse(one.runner).report()
+    (row,) = queries.workers(one.runner.ledger.engine)
+    assert (row.name, row.jobs_done, row.pid) == (NAME, 2, os.getpid())
+    assert row.memory > 0
 
 
 def test_no_lease_is_kept_after_a_chunk(bench: Any, jobs: Any) -> None:
