@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct, convert, to_builtins
 
 Mode: TypeAlias = Literal["compvis", "optimized"]
 Prompt = TypeVar("Prompt")
@@ -63,6 +63,23 @@ class Noise(Struct, frozen=True, kw_only=True, omit_defaults=True):
         """As JSON takes it."""
         found: dict[str, Any] = to_builtins(self)
         return found
+
+
+def describe_noise(record: object) -> str:
+    """A record of noise in words; None is the image's own generator. Raises msgspec.ValidationError."""
+    if record is None:
+        return "cpu, from the seed alone"
+    noise = convert(record, Noise)
+    words = [f"{noise.source}, {_describe(noise.start)}"]
+    if noise.steps:
+        words.append(f"steps from {_describe(noise.steps)}")
+    if noise.threads:
+        words.append(f"{noise.threads} threads")
+    return "; ".join(words)
+
+
+def _describe(draw: Draw) -> str:
+    return f"draw {draw.draw} of seed {draw.seed}, row {draw.row} of {draw.rows}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

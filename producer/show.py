@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import ValidationError
 from sqlalchemy import Row
 
+from configs.compat import describe_noise
 from configs.plain_text import plain
 from producer.errors import NoRecord
 from producer.history import record
@@ -87,7 +90,10 @@ def find_watermark(path: Path) -> str | None:
 
 
 def _readable(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values (tags, versions) as ``name value, name value``."""
+    """Nested values (tags, versions) as ``name value, name value``; noise in words."""
+    if "noise" in fields:
+        with suppress(ValidationError):
+            fields = {**fields, "noise": describe_noise(fields["noise"])}
     return {
         name: ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
         for name, value in fields.items()

@@ -104,7 +104,7 @@ def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, An
 
 
 def _images(row: Row, seed: int, threads: int | None) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Seed and noise of each of a row's images. In a compatibility mode every row is a run, unless it says its noise."""
+    """Seed and noise of each of a row's images. In a compatibility mode a row is a run, unless it says its noise."""
     wanted = row.parameters
     if wanted.compat is None or row.noise is not None:
         yield from ((seed + number, row.noise) for number in range(wanted.num_images))

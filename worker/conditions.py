@@ -41,6 +41,22 @@ def join(conditions: Sequence[Conditions]) -> Conditions:
     return Conditions(torch.cat(texts), _join(pooled), _join(time_ids))
 
 
+def average(conditions: Sequence[Conditions], shares: Sequence[float]) -> Conditions:
+    """The average of conditions of one row each, weighted by shares that sum to 1."""
+    first, *others = conditions
+    if not others:
+        return first
+    texts, pooled, _ = zip(*conditions, strict=True)
+    return Conditions(_average(texts, shares), None if first.pooled is None else _average(pooled, shares))
+
+
+def _average(parts: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    result = torch.zeros_like(parts[0])
+    for part, share in zip(parts, shares, strict=True):
+        result.add_(part, alpha=share)
+    return result
+
+
 def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
     present = [part for part in parts if part is not None]
     return torch.cat(present) if present else None

@@ -16,7 +16,8 @@ from typing import Any
 from configs.compat import describe_noise
 
 NEGATIVE = "Negative prompt:"
-PARAMETER = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+PARAMETER = re.compile(r'(?<![\w \-/])[ \-/]*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+"""A1111's, but for the look behind: a key is looked for once, and not from each of its letters."""
 SIZE = re.compile(r"(\d+)x(\d+)")
 SCHEDULE_TYPES = ("Karras", "Exponential", "SGM Uniform", "Beta")
 """A1111 up to 1.8 ends the sampler's name with these; later ones write them apart."""

@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
-from worker.conditions import Conditions
+from configs.errors import InvalidParameter
+from configs.subprompts import split_prompt
+from worker.conditions import Conditions, average
+from worker.errors import PromptRefused
 from worker.tokenizer import ClipVocabulary
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,14 @@ class PromptEmbeddings:
         if len(self._kept) > self._capacity:
             self._kept.popitem(last=False)
         return self._kept[text]
+
+    def encode_weighted(self, text: str) -> Conditions:
+        """One row for a prompt of weighted sub-prompts: the average of theirs. Raises PromptRefused."""
+        try:
+            parts = split_prompt(text)
+        except InvalidParameter as error:
+            raise PromptRefused(f"The prompt {error}.") from error
+        return average([self.encode(part.text) for part in parts], [part.share for part in parts])
 
     def encode_negative(self, text: str) -> Conditions:
         """One row for a negative prompt."""

@@ -53,6 +53,9 @@ def test_every_preset_is_allowed(preset: str) -> None:
         ("precision", " BF16 ", "bfloat16"),
         ("precision", "full", "float32"),
         ("precision", "autocast", "autocast"),
+        ("compat", " CompVis ", "compvis"),
+        ("weights", "on", True),
+        ("weights", False, False),
     ],
 )
 def test_a_value_is_read_as_its_own_type(name: str, value: object, read: object) -> None:
@@ -63,6 +66,8 @@ def test_a_value_is_read_as_its_own_type(name: str, value: object, read: object)
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if name not in ("prompt", "negative_prompt")])
 @pytest.mark.parametrize("value", ["", "\0", "x\ny", None, True, False, [], {}, b"1", float("nan")])
 def test_what_is_no_value_is_refused(name: str, value: object) -> None:
+    if name == "weights" and isinstance(value, bool):
+        value = "perhaps"
     with pytest.raises(ConfigError):
         read_parameter(name, value)
 
