@@ -95,9 +95,9 @@ def test_every_alias_gives_its_parameter_however_it_is_written(
 ) -> None:
     cells = {
         "prompt": "cat", "size": "64x64", "model": "a/b", "sampler": "ddim", "init_image": "cat.png",
-        "mask_image": "cat.png", "precision": "half",
+        "mask_image": "cat.png", "precision": "half", "compat": "compvis", "weights": "on",
     }  # fmt: skip
-    begun = {"init_image": str(picture)} if name == "mask_image" else {}
+    begun = {"mask_image": {"init_image": str(picture)}, "compat": {"sampler": "DDIM"}}.get(name, {})
     spelling = heading.replace("_", " -").upper()
     other = "Note" if name == "prompt" else "prompt"
     content = f"{spelling},{other}\n{cells.get(name, '64' if name in ('width', 'height') else '1')},x\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from configs.settings import Settings, get_settings
 from db import queries
@@ -34,6 +35,46 @@ def jobs_of(ledger: Ledger) -> list[object]:
 def test_image_k_of_a_row_has_its_seed_plus_k(settings: Settings, home_ledger: Ledger) -> None:
     record(check(write("prompt,seed,num_images\ncat,7,3\n"), settings), home_ledger)
     assert [(job.image_index, job.seed) for job in jobs_of(home_ledger)] == [(0, 7), (1, 8), (2, 9)]
+
+
+def test_in_compvis_a_row_is_a_run_of_one_batch(settings: Settings, home_ledger: Ledger) -> None:
+    record(
+        check(write("prompt,seed,num_images\ncat,7,2\ndog,,1\n"), settings, compat="compvis", sampler="DDIM"),
+        home_ledger,
+    )
+    first, second, other = jobs_of(home_ledger)
+    assert (first.seed, second.seed, first.compat) == (7, 7, "compvis")
+    assert second.noise == {"source": "compvis", "start": {"seed": 7, "draw": 0, "rows": 2, "row": 1}}
+    assert other.noise["start"] == {"seed": other.seed, "draw": 0, "rows": 1, "row": 0}
+
+
+def test_in_the_forks_mode_image_k_has_seed_plus_k(settings: Settings, home_ledger: Ledger) -> None:
+    record(check(write("prompt,seed,num_images\ncat,7,2\n"), settings, compat="optimized", sampler="PLMS"), home_ledger)
+    starts = [(job.seed, job.noise["source"], job.noise["start"]["seed"]) for job in jobs_of(home_ledger)]
+    assert starts == [(7, "cuda", 7), (8, "cuda", 8)]
+
+
+def test_the_card_whose_noise_is_wanted_is_recorded(settings: Settings, home_ledger: Ledger) -> None:
+    laptop = structs.replace(settings, noise_threads=46080)
+    record(check(write("prompt\ncat\n"), laptop, compat="compvis", sampler="PLMS"), home_ledger)
+    assert [job.noise["threads"] for job in jobs_of(home_ledger)] == [46080]
+
+
+def test_without_compatibility_there_is_no_record_of_noise(settings: Settings, home_ledger: Ledger) -> None:
+    record(check(write("prompt\ncat\n"), settings), home_ledger)
+    assert [(job.compat, job.noise, job.weights) for job in jobs_of(home_ledger)] == [(None, None, False)]
+
+
+def test_what_the_originals_could_not_do_is_refused_by_row(settings: Settings, home_ledger: Ledger) -> None:
+    text = "prompt,steps,width,weights\ncat,50,512,\ncat,36,512,\ncat,50,72,\na:1 b:-1,50,512,on\nA: cat,50,512,\n"
+    with pytest.raises(InvalidPromptFile) as error:
+        check(write(text), settings, compat="compvis", sampler="DDIM")
+    assert [(problem.line, problem.column) for problem in error.value.problems] == [
+        (3, "steps"),
+        (4, "width"),
+        (5, "prompt"),
+    ]
+    assert jobs_of(home_ledger) == []
 
 
 def test_a_seed_that_is_not_given_is_drawn_and_recorded(settings: Settings, home_ledger: Ledger) -> None:
