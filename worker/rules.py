@@ -59,10 +59,10 @@ class Rung(NamedTuple):
     sigma: float
 
 
-def compile_rule(sampler: str, alphas: Numbers, steps: int, taken: int, eta: float) -> Table:
+def compile_rule(sampler: str, alphas: Numbers, steps: int, taken: int, eta: float, *, velocity: bool = False) -> Table:
     """The table of a sampler in so many steps, of which the last `taken` are run.
 
-    alphas: the noise schedule's cumulated ones, (1000,).
+    alphas: the noise schedule's cumulated ones, (1000,). velocity: whether that is predicted, and not noise.
     """
     if sampler in ON_GRID:
         timesteps = grid(steps)[:taken]
@@ -75,7 +75,22 @@ def compile_rule(sampler: str, alphas: Numbers, steps: int, taken: int, eta: flo
         levels = np.sqrt((1 - alphas) / alphas)
         sigmas = np.append(np.interp(np.linspace(TRAIN_STEPS - 1, 0, steps), np.arange(TRAIN_STEPS), levels), 0)
         calls, factor, start = list(BY_SIGMA[sampler](levels, sigmas)), float(sigmas[0]), alphas[-1]
-    return _table(calls, factor, (float(np.sqrt(start)), float(np.sqrt(1 - start))))
+    table = _table(calls, factor, (float(np.sqrt(start)), float(np.sqrt(1 - start))))
+    if velocity:
+        _take_velocity(table, alphas)
+    return table
+
+
+def _take_velocity(table: Table, alphas: Numbers) -> None:
+    """Let the table take what UNets of Salimans and Ho (2022) predict; the noise is alpha · v + sigma · input.
+
+    The originals had no such checkpoints. The shipped one is of this kind.
+    """
+    at = np.interp(table.timesteps, np.arange(TRAIN_STEPS), np.log(alphas) / 2)
+    # By noise levels, the factor of the latents is alpha itself.
+    alpha = torch.where(table.scales == 1, torch.from_numpy(np.exp(at)).float(), table.scales)[:, None]
+    table.matrices[..., 0] += table.matrices[..., -2] * (1 - alpha**2).sqrt() * table.scales[:, None]
+    table.matrices[..., -2] *= alpha
 
 
 def _table(calls: list[Call], noise_factor: float, image_factors: tuple[float, float]) -> Table:

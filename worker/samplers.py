@@ -71,13 +71,15 @@ class Samplers:
         return noise_levels(scheduler, sample.first_step * scheduler.order)
 
     def _compile_rule(self, name: str, steps: int, taken: int, eta: float) -> Table:
-        if self._config.get("prediction_type", "epsilon") != "epsilon":
-            raise SamplerRefused("Compatibility needs a checkpoint that predicts noise; leave compat out.")
+        kind = self._config.get("prediction_type", "epsilon")
+        if kind not in ("epsilon", "v_prediction"):
+            raise SamplerRefused(f"Compatibility needs a checkpoint that predicts noise, not {kind}; leave compat out.")
         betas = make_scheduler(_resolve("DDIM"), self._config).betas.double()
         if len(betas) != TRAIN_STEPS:
             raise SamplerRefused(f"Compatibility needs a checkpoint of {TRAIN_STEPS} timesteps; leave compat out.")
         try:
-            return compile_rule(name, (1 - betas).cumprod(0).numpy(), steps, taken, eta)
+            alphas = (1 - betas).cumprod(0).numpy()
+            return compile_rule(name, alphas, steps, taken, eta, velocity=kind == "v_prediction")
         except (KeyError, IndexError, ValueError) as error:
             raise SamplerRefused(f"The original scripts had no sampler {name} in {steps} steps.") from error
 

@@ -26,7 +26,10 @@ from worker.errors import PromptRefused, SamplerRefused
 from worker.families import FAMILIES, Family
 from worker.noise import CudaNoise
 from worker.renderer import Renderer
+from worker.rules import compile_rule
 from worker.sample import Sample
+from worker.samplers import Samplers
+from worker.tables import Table
 from worker.text import PromptEmbeddings
 
 WIDTH = 32
@@ -81,17 +84,16 @@ def guided(checkpoint: Checkpoint, sample: Sample) -> originals.Predict:
 def make(course: Course, number: int = 0, **fields: Any) -> Sample:
     """The sample of an image of a run."""
     image = list(images(course, [["a castle"] * course.n_samples]))[number]
-    defaults: dict[str, Any] = {"scale": 4.0, "width": 32, "height": 32, "strength": course.strength or 0.75}
+    defaults: dict[str, Any] = {"prompt": image.prompt, "scale": 4.0, "width": 32, "height": 32}
     return Sample(
         model="",
-        prompt=image.prompt,
         sampler=course.sampler,
         steps=course.steps,
         seed=image.seed,
         eta=course.eta,
         compat=course.mode,
         noise=image.noise,
-        **{**defaults, **fields},
+        **{**defaults, "strength": course.strength or 0.75, **fields},
     )
 
 
@@ -223,7 +225,45 @@ def test_weights_without_a_sum_are_refused(original: Checkpoint) -> None:
         PromptEmbeddings(original.text_encoders).encode_weighted("a:1 b:-1")
 
 
-def test_a_checkpoint_that_predicts_something_else_is_refused(checkpoint: Checkpoint) -> None:
+def follow(table: Table, alphas: Tensor, *, velocity: bool) -> Tensor:
+    """The way along a table with a model that predicts noise, or what comes to the same, velocity."""
+    state = torch.zeros(table.matrices.shape[1], 16, dtype=torch.float64)
+    state[0] = torch.linspace(-2, 2, 16) * table.noise_factor
+    for timestep, scale, matrix in zip(table.timesteps, table.scales, table.matrices, strict=True):
+        alpha = scale if scale < 1 else alphas[timestep.round().long()].sqrt()
+        latents = scale * state[0]
+        noise = torch.tanh(latents + timestep / 1000)
+        prediction = (noise - (1 - alpha**2).sqrt() * latents) / alpha if velocity else noise
+        state = matrix.double() @ torch.stack([*state, prediction, torch.ones(16)])
+    return state[0]
+
+
+@pytest.mark.parametrize("sampler", ["DDIM", "PLMS", "DPM++ 2M", "Euler a", "Heun", "DPM2", "LMS"])
+def test_checkpoints_that_predict_velocity_go_the_same_way(sampler: str) -> None:
+    alphas = (1 - torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2).cumprod(0)
+    # 27 divides 999: also DPM-Solver's timesteps are whole ones.
+    steps = 27 if sampler == "DPM++ 2M" else 20
+    ends = [
+        follow(compile_rule(sampler, alphas.numpy(), steps, steps, 0.0, velocity=velocity), alphas, velocity=velocity)
+        for velocity in (False, True)
+    ]
+    assert float((ends[0] - ends[1]).abs().max()) < 1e-4
+
+
+def test_the_shipped_checkpoint_draws_what_it_is_asked_for() -> None:
+    checkpoint = open_checkpoint("demo", device="cpu", dtype="float32")
+    assert isinstance(checkpoint, Checkpoint)
+    course = Course(mode="compvis", sampler="DDIM", steps=10, seed=42, n_samples=2)
+    sample = make(course, 1, prompt="a red circle on a blue background", scale=7.5, width=128, height=128)
+    (pixels,) = Renderer(checkpoint).decode(Renderer(checkpoint).fly([sample]))
+    assert pixels is not None
+    middle, corner = pixels[64, 64].astype(int), pixels[4, 4].astype(int)
+    assert middle[0] > 150 > middle[2]
+    assert corner[2] > 150 > corner[0]
+
+
+def test_a_checkpoint_that_predicts_something_else_is_refused() -> None:
     sample = make(Course(mode="compvis", sampler="DDIM", steps=2, seed=1, n_samples=1))
+    samplers = Samplers({"_class_name": "DDIMScheduler", "prediction_type": "sample"})
     with pytest.raises(SamplerRefused, match="predicts noise"):
-        Renderer(checkpoint).start(sample)
+        samplers.start(sample, torch.Generator())
