@@ -155,9 +155,9 @@ class WorkerProcess:
         unborn = self._box is None or self._box.activity is Activity.STARTING
         most = STILLBIRTHS if unborn else DEATHS
         if code == BROKEN:
-            return "The worker ended since nothing it did succeeded."
+            return "The worker ended since nothing it did succeeded;"
         if code == MISCONFIGURED:
-            return "The worker cannot work with these settings."
+            return "The worker does not start with these settings;"
         if len(self._deaths) >= most and now - self._deaths[-most] < DEATHS_WITHIN:
             return f"The worker ended {most} times in a row, last {_how(code)};"
         if self._poisoned >= self.site.settings.max_failures:

@@ -64,7 +64,8 @@ class Breaker:
         first = next(iter(message.strip().splitlines()), cause)
         if lane is WORKER:
             log.critical("This worker ends: %d jobs in a row met an unexpected error, last %s", self.limit + 1, first)
-            return self.on_broken(first)
+            self.on_broken(first)
+            return
         log.error(
             "Batch %d's jobs for %s wait: more than %d in a row failed with the cause %s, last: %s "
             "`promptmill resume %d` tries again.", lane.batch_id, lane.model, self.limit, cause, first, lane.batch_id,

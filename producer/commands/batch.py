@@ -64,14 +64,17 @@ def resume(batch: str | None) -> None:
 @click.command()
 @click.argument("batch", required=False)
 def cancel(batch: str | None) -> None:
-    """Cancel the queued jobs of BATCH.
+    """Cancel the jobs of BATCH.
 
-    Those in the making finish. BATCH is a number or a file name; without it, the newest.
+    Those on a device are taken off it within a second or two. BATCH is a number or a file name; without it, the newest.
     """
     ledger = open_ledger()
     found = find_batch(ledger, batch)
     count = ledger.cancel_batch(found.id)
-    click.echo(f"{count} jobs of batch {found.id} are cancelled; `promptmill retry {found.id}` makes them after all.")
+    click.echo(
+        f"{count} jobs of batch {found.id} are cancelled, and those in the making in a moment; "
+        f"`promptmill retry {found.id}` makes them after all."
+    )
 
 
 @click.command()

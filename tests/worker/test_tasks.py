@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from configs.roots import Roots
 from configs.settings import Settings
 from db import queries
 from db.black_box import BlackBox, read_box
@@ -95,6 +96,49 @@ def test_a_job_that_cannot_be_made_fails_alone(bench: Any, jobs: Any) -> None:
     good, bad = bench().render(jobs({}, {"init_image": "/nowhere.png"}))
     assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "invalid")
     assert "/nowhere.png" in bad.message
+
+
+def test_a_mask_is_filled_and_recorded(bench: Any, jobs: Any, init_image: Path, tmp_path: Path) -> None:
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:24] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    pictures = {"init_image": str(init_image), "mask_image": str(tmp_path / "mask.png")}
+    (found,) = bench().render(jobs({**pictures, "strength": 1.0}))
+    with Image.open(tmp_path / "images" / found.image_path) as image, Image.open(init_image) as original:
+        assert np.array_equal(np.asarray(image)[mask == 0], np.asarray(original)[mask == 0])
+    said = read_metadata(tmp_path / "images" / found.image_path)
+    assert (said.record or {}).items() >= pictures.items()
+    assert "Denoising strength: 1, Mask blur: 0" in (said.infotext or "")
+
+
+@pytest.mark.parametrize("name", ["init_image", "mask_image"])
+def test_a_picture_outside_the_workers_roots_is_not_read(
+    bench: Any, jobs: Any, init_image: Path, tmp_path: Path, name: str
+) -> None:
+    """Whoever can write to the ledger can name any path; this one is hidden behind a link."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    shutil.copy(init_image, inside / "init.png")
+    (inside / "link.png").symlink_to(init_image)
+    pictures = {"init_image": str(inside / "init.png"), name: str(inside / "link.png")}
+    good, bad = bench(init_roots=Roots([inside])).render(jobs({"init_image": str(inside / "init.png")}, pictures))
+    assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "invalid")
+    assert "is outside the folders that init images are read from" in bad.message
+
+
+def test_with_a_database_server_pictures_come_from_the_images_folder_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url="postgresql://host/ledger")
+    assert settings.roots == Roots([tmp_path / "images"])
+    assert Settings(home=tmp_path).roots is None
+
+
+def test_an_init_image_that_has_vanished_fails_its_job(bench: Any, jobs: Any, init_image: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(init_image, tmp_path / "gone.png"))
+    ids = jobs({"init_image": str(path)})
+    path.unlink()
+    (found,) = bench().render(ids)
+    assert (found.state.value, found.cause) == ("failed", "invalid")
+    assert found.message == f"The init image {path} is not there any more; put it back, and retry."
 
 
 def test_jobs_of_two_checkpoints_share_a_chunk(bench: Any, jobs: Any, checkpoint_folder: Path, tmp_path: Path) -> None:
