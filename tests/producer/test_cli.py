@@ -113,7 +113,7 @@ def test_the_flags_of_a_worker_go_over_its_preset(promptmill: Call, monkeypatch:
     for name in ("VRAM", "MAX_ROWS", "OFFLOAD"):
         monkeypatch.setenv(f"PROMPTMILL_{name}", "")
     monkeypatch.setenv("PROMPTMILL_BROKER_URL", NOWHERE)
-    monkeypatch.setattr("os.execv", start)
+    monkeypatch.setattr("producer.fleet.Fleet.__enter__", start)
     promptmill("worker", "--preset", "low-vram")
     promptmill("worker", "--preset", "low-vram", "--vram", "6G")
     assert [(s.vram, s.max_rows, s.offload) for s in started] == [(4 * 2**30, 4, True), (6 * 2**30, 4, True)]

@@ -25,27 +25,14 @@ def age(ledger: Ledger, seconds: float) -> None:
         connection.execute(update(WORKERS).values(seen_at=Worker.seen_at - seconds))
 
 
-def test_workers_are_listed_with_what_they_do(reported: Ledger, promptmill: Call) -> None:
+@pytest.mark.usefixtures("reported")
+def test_workers_are_listed_with_what_they_do(promptmill: Call) -> None:
     line = promptmill("workers").stdout.splitlines()[1]
-    assert line.split() == [
-        "gpu0-1@here",
-        "here",
-        "gpu",
-        "0",
-        "(NVIDIA",
-        "H200)",
-        "rendering",
-        "12",
-        "1.50",
-        "2.0G",
-        "0",
-        "s",
-        "ago",
-        "demo",
-    ]
+    assert " ".join(line.split()) == "gpu0-1@here here gpu 0 (NVIDIA H200) rendering 12 1.50 2.0G 0 s ago demo"
 
 
-def test_a_program_gets_every_field(reported: Ledger, promptmill: Call) -> None:
+@pytest.mark.usefixtures("reported")
+def test_a_program_gets_every_field(promptmill: Call) -> None:
     (found,) = map(json.loads, promptmill("workers", "--json").stdout.splitlines())
     assert set(found) == set(WORKERS.columns.keys())
     assert (found["name"], found["jobs_done"], found["vram"]) == ("gpu0-1@here", 12, None)
