@@ -4,7 +4,7 @@ Byte-pair encoding as OpenAI's CLIP was trained with (https://github.com/openai/
 those of transformers' CLIPTokenizer, but that the names of special tokens in a text are text like any other.
 """
 
-from functools import cache, lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 from configs.checkpoints import SHIPPED
@@ -40,16 +40,6 @@ def load_tokenizer() -> "Tokenizer":
         ]
     )
     return tokenizer
-
-
-def count_tokens(text: str) -> int:
-    """How many tokens a text becomes, the start and the end token not counted; of words seen before, in no time."""
-    return sum(map(_count, text.split(" ")))
-
-
-@lru_cache(maxsize=1 << 16)
-def _count(word: str) -> int:
-    return len(load_tokenizer().encode(word).ids)
 
 
 def _read_merges() -> list[tuple[str, str]]:

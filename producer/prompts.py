@@ -15,10 +15,13 @@ from configs.roots import Roots
 from configs.samplers import OWN
 from producer.errors import InvalidPromptFile
 from producer.init_images import find_faults, size_from
+from producer.long_prompts import losses
 from producer.problems import Report
 from producer.records import Cells, read_records
 from producer.source import Source
 
+WARNINGS = 20
+"""Most that are kept; all are counted."""
 Values = dict[str, Any]
 """Parameters by name, each of its own type."""
 
@@ -56,6 +59,8 @@ class PromptFile:
         self._defaults = _read_defaults(defaults)
         self._sampler = self._defaults.pop("sampler", None)
         self._source = Source(path)
+        self.warnings = Report(self._source.label, WARNINGS)
+        """What is not wrong, and should be known; complete once it is checked."""
         self.name = self._source.name
         self.sha256 = self._source.sha256
         self._jobs = 0
@@ -90,6 +95,8 @@ class PromptFile:
         jobs, encode = 0, json.Encoder().encode
         for line, values, tags in self._read(report):
             parameters = Parameters(**values)
+            for name, loss in losses(parameters):
+                self.warnings.add(line, name, loss)
             jobs += parameters.num_images
             self._checked.write(encode(Row(line, parameters, tags)) + b"\n")
         return jobs

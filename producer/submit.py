@@ -16,6 +16,7 @@ from configs.plain_text import recordable
 from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
+from producer.problems import Report
 from producer.prompts import PromptFile, Row
 
 #: Jobs recorded in one transaction.
@@ -29,6 +30,10 @@ SEEDS = 2**63
 
 class Prompts(Protocol):
     """Rows that are checked, as often as they are wanted."""
+
+    @property
+    def warnings(self) -> Report:
+        """What is not wrong, and should be known."""
 
     def rows(self) -> Iterator[Row]: ...
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from db.ledger import Ledger
     from producer.progress import Counts
+    from producer.submit import Submission
 
 
 def open_ledger() -> "Ledger":
@@ -28,6 +29,15 @@ def find_batch(ledger: "Ledger", batch: str | None) -> "Row[Any]":
     from db.queries import find_batch
 
     return find_batch(ledger.engine, batch)
+
+
+def warn(submission: "Submission") -> None:
+    """Say what is not wrong with the prompts, and should be known."""
+    warnings = submission.prompts.warnings
+    for problem in warnings.problems:
+        click.echo(f"Warning: {problem}", err=True)
+    if hidden := warnings.total - len(warnings.problems):
+        click.echo(f"Warning: {hidden} more of the same kind; the worker's log has them all.", err=True)
 
 
 def announce(batch: "Row[Any]") -> None:

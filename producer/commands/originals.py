@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from configs.settings import PREFIX, get_settings
-from producer.commands.course import announce, conclude, filling, open_ledger
+from producer.commands.course import announce, conclude, filling, open_ledger, warn
 from producer.errors import RunRefused
 from producer.options import ParameterType, equip_worker, worker_options
 
@@ -193,6 +193,7 @@ def _run(context: click.Context, flags: dict[str, Any]) -> None:
     device, vram = flags.pop("device"), flags.pop("vram")
     run = read_run(str(context.info_name), flags, settings.job["model"])
     submission = submission_of(run, settings.chunk_size)
+    warn(submission)
     ledger = open_ledger()
     _remark(run, _given(context))
     equip_worker(None, vram)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from configs.settings import get_settings
-from producer.commands.course import announce, conclude, follow, open_ledger, send
+from producer.commands.course import announce, conclude, follow, open_ledger, send, warn
 from producer.options import equip_worker, fleet_options, submission_options, worker_options
 
 
@@ -30,6 +30,7 @@ def render(file: str, vram: int | None, gpus: tuple[str, ...], workers: int | No
     settings, ledger = get_settings(), open_ledger()
     equip_worker(flags["preset"], vram)
     submission = check(file, settings, **flags)
+    warn(submission)
     log = settings.home / "logs" / "worker.log"
     with LocalRendering(settings, ledger, log=log, gpus=gpus, workers=workers) as rendering:
         batch = record(submission, ledger)
@@ -53,7 +54,9 @@ def submit(file: str, watch: bool, **flags: Any) -> None:
     from producer.submit import check, record
 
     settings, ledger = get_settings(), open_ledger()
-    batch = record(check(file, settings, **flags), ledger)
+    submission = check(file, settings, **flags)
+    warn(submission)
+    batch = record(submission, ledger)
     announce(batch)
     url = find_url(settings)
     if url is None:
