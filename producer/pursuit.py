@@ -35,7 +35,7 @@ def pursue(settings: Settings, ledger: Ledger, batch: Row[Any], at_look: Callabl
             if settings.broker_url or time.monotonic() > deadline:
                 raise
             counts = None
-        if counts:
+        if counts is not None:
             return counts
         time.sleep(POLL)
 

@@ -3,15 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
+from configs.compat import images
 from configs.parameters import Parameters
 from db.ledger import NewBatch
-from producer.long_prompts import losses
 from producer.originals import Run
-from producer.problems import Report
 from producer.prompt_lines import PromptLine
-from producer.prompts import WARNINGS, Row
+from producer.prompts import Row
 from producer.submit import Submission, slug
 
 
@@ -21,20 +19,9 @@ class RunRows:
 
     run: Run
 
-    @cached_property
-    def warnings(self) -> Report:
-        """Of each line once."""
-        report = Report(str(self.run.file or self.run.script), WARNINGS)
-        lines = dict.fromkeys(line for chunk in self.run.chunks for line in chunk)
-        for line in lines:
-            for name, loss in losses(self._parameters(line, self.run.seed)):
-                report.add(line.number if self.run.file else 0, name, loss)
-        return report
-
     def rows(self) -> Iterator[Row]:
-        run = self.run
-        for number, line in enumerate(_lines(run)):
-            yield Row(line.number, self._parameters(line, run.seed + number), {})
+        for image in images(self.run.course, self.run.chunks):
+            yield Row(image.prompt.number, self._parameters(image.prompt, image.seed), {}, image.noise.record())
 
     def _parameters(self, line: PromptLine, seed: int) -> Parameters:
         run = self.run
@@ -51,6 +38,8 @@ class RunRows:
             strength=run.strength,
             eta=run.eta,
             precision=run.precision,
+            compat=run.compat,
+            weights=run.weights,
         )
 
 
@@ -65,12 +54,6 @@ def submission_of(run: Run, chunk_size: int) -> Submission:
         total=run.n_iter * sum(map(len, run.chunks)),
     )
     return Submission(prompts=RunRows(run), batch=batch, chunk_size=chunk_size)
-
-
-def _lines(run: Run) -> Iterator[PromptLine]:
-    for _ in range(run.n_iter):
-        for chunk in run.chunks:
-            yield from chunk
 
 
 def _digest(run: Run) -> str:

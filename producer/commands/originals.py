@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from msgspec import structs
 
 from configs.settings import PREFIX, get_settings
-from producer.commands.course import announce, conclude, filling, open_ledger, warn
+from producer.commands.course import announce, conclude, filling, open_ledger
 from producer.errors import RunRefused
 from producer.options import ParameterType, equip_worker, worker_options
 
@@ -191,14 +192,15 @@ def _run(context: click.Context, flags: dict[str, Any]) -> None:
 
     settings = get_settings()
     device, vram = flags.pop("device"), flags.pop("vram")
-    run = read_run(str(context.info_name), flags, settings.job["model"])
+    if device:
+        # For the worker, and for us.
+        os.environ[f"{PREFIX}DEVICE"] = device
+        settings = structs.replace(settings, device=device)
+    run = read_run(str(context.info_name), flags, settings)
     submission = submission_of(run, settings.chunk_size)
-    warn(submission)
     ledger = open_ledger()
     _remark(run, _given(context))
     equip_worker(None, vram)
-    if device:
-        os.environ[f"{PREFIX}DEVICE"] = device
     batch = record(submission, ledger)
     begin_notes(settings.home, batch, run.outdir)
     announce(batch)

@@ -20,8 +20,8 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 FILE = re.compile(r"`((?:configs|db|producer|worker|docs|tests|benchmarks)/[\w./*-]*|\w+\.(?:yaml|md))`")
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 #: A command with what follows on its line.
-COMMAND = re.compile(r"(?<![\w-])promptmill ([a-z][a-z ]*)([^\n`;]*)")
-FLAG = re.compile(r"(?<!\S)--[a-z-]+")
+COMMAND = re.compile(r"(?<![\w-])promptmill ([a-z][a-z0-9 ]*)([^\n`;]*)")
+FLAG = re.compile(r"(?<!\S)--[\w-]+")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
