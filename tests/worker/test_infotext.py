@@ -40,6 +40,11 @@ def test_an_init_image_and_eta_are_told() -> None:
     assert (found["Denoising strength"], found["Eta"]) == ("0.6", "0.5")
 
 
+def test_a_mask_is_told_by_its_hard_edge() -> None:
+    found = parse_infotext(write_infotext({**JOB, "init_image": "a.png", "mask_image": "b.png", "strength": 1.0}))
+    assert (found["Denoising strength"], found["Mask blur"]) == ("1", "0")
+
+
 @pytest.mark.parametrize("model", ["owner/a, b: c", 'the "best"', "line\nbreak", "plain"])
 def test_any_model_name_survives(model: str) -> None:
     assert parse_infotext(write_infotext({**JOB, "model": model}))["Model"] == model.rpartition("/")[2]

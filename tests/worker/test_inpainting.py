@@ -1,6 +1,9 @@
 """Inpainting against diffusers' own pipelines, by plain UNets and by those that see masks; and what it keeps."""
 
+import json
+import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ from PIL import Image
 
 from tests.worker.conftest import CPU
 from tests.worker.pipelines import call_pipeline, save_sd, save_sdxl
+from tests.worker.test_float32 import overflow
+from worker import denoise
+from worker.canvas import Kept, open_mask
 from worker.checkpoints import Checkpoint, open_checkpoint
-from worker.errors import InitImageRefused
-from worker.exact import ExactLayout
+from worker.errors import CheckpointUnsupported, SamplerRefused
 from worker.float32 import in_float32
+from worker.layout import Layout
 from worker.renderer import Flight, Renderer
 from worker.sample import Pixels, Sample
 
@@ -45,7 +51,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return opened_as
 
 
-@pytest.fixture(params=SAVED)
+@pytest.fixture(params=["plain", "inpainting"])
 def painter(request: pytest.FixtureRequest, opened: Any) -> Checkpoint:
     return opened(request.param)  # type: ignore[no-any-return]
 
@@ -74,6 +80,7 @@ def make_job(make_sample: Any, init_image: Path, masks: dict[str, Path]) -> Any:
     return make
 
 
+@pytest.mark.parametrize("painter", SAVED, indirect=True)
 @pytest.mark.parametrize("strength", [0.6, 1.0])
 @pytest.mark.parametrize("scale", [7.5, 1.0])
 def test_alone_along_an_object_latents_are_the_pipelines_bit_for_bit(
@@ -86,9 +93,7 @@ def test_alone_along_an_object_latents_are_the_pipelines_bit_for_bit(
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Heun", "LMS", "DPM2", "DPM++ 2M Karras", "DPM2 a", "UniPC"])
 @pytest.mark.parametrize("sampling", ["tables", "objects"])
-def test_every_kind_of_sampler_puts_back_what_is_kept(
-    opened: Any, make_job: Any, sampler: str, sampling: Any
-) -> None:
+def test_every_kind_of_sampler_puts_back_what_is_kept(opened: Any, make_job: Any, sampler: str, sampling: Any) -> None:
     sample, painter = make_job("noise", sampler=sampler), opened("plain")
     found = Renderer(painter, sampling=sampling).fly([sample])[0].latents
     expected = call_pipeline(painter, sample, output_type="latent")
@@ -115,6 +120,17 @@ def as_the_pipeline_wants_it(painter: Checkpoint, sample: Sample, init_image: Pa
     return replace(sample, init_image=sample.init_image or init_image, mask_image=white, strength=strength)
 
 
+class Recorder(Renderer):
+    """Remembers the flights that it has decoded."""
+
+    landed: list[Flight]
+
+    def decode(self, flights: list[Flight]) -> list[Pixels | None]:
+        self.landed = [*getattr(self, "landed", []), *flights]
+        return super().decode(flights)
+
+
+@pytest.mark.parametrize("painter", SAVED, indirect=True)
 @pytest.mark.parametrize("sampling", ["tables", "objects"])
 def test_in_a_mixed_queue_latents_are_the_pipelines(
     open_engine: Any, painter: Checkpoint, make_job: Any, make_sample: Any, init_image: Path, masks: Any, sampling: Any
@@ -126,18 +142,140 @@ def test_in_a_mixed_queue_latents_are_the_pipelines(
     assert max(picture.rows for picture in pictures) > 6
     for flight in renderer.landed:
         expected = call_pipeline(
-            painter,
-            as_the_pipeline_wants_it(painter, flight.sample, init_image, masks["white"]),
-            output_type="latent",
+            painter, as_the_pipeline_wants_it(painter, flight.sample, init_image, masks["white"]), output_type="latent"
         )
         assert (flight.latents - expected).abs().max() <= 1e-4 * expected.abs().max(), flight.sample
 
 
-class Recorder(Renderer):
-    """Remembers the flights that it has decoded."""
+@pytest.mark.parametrize("mask", ["rectangle", "noise"])
+def test_around_the_mask_the_picture_keeps_its_pixels(
+    open_engine: Any, painter: Checkpoint, make_job: Any, init_image: Path, mask: str
+) -> None:
+    sample = make_job(mask, strength=1.0)
+    with open_engine(painter) as engine:
+        pixels = engine.submit(sample).result().pixels
+    original, painted = np.asarray(Image.open(init_image)), open_mask(sample)
+    assert np.array_equal(pixels[~painted], original[~painted])
+    assert not np.array_equal(pixels[painted], original[painted])
 
-    landed: list[Flight]
 
-    def decode(self, flights: list[Flight]) -> list[Pixels | None]:
-        self.landed = [*getattr(self, "landed", []), *flights]
-        return super().decode(flights)
+def test_what_is_painted_follows_the_prompt_and_the_seed(open_engine: Any, painter: Checkpoint, make_job: Any) -> None:
+    with open_engine(painter) as engine:
+        jobs = [make_job(), make_job(), make_job(prompt="a blue square"), make_job(seed=2)]
+        first, again, *others = (engine.submit(job).result().pixels for job in jobs)
+    assert np.array_equal(first, again)
+    assert all(not np.array_equal(first, other) for other in others)
+
+
+def test_a_lone_strength_of_one_forgets_what_was_there(
+    open_engine: Any, painter: Checkpoint, make_job: Any, tmp_path: Path
+) -> None:
+    """Of another init image, nothing shows behind a mask that is white all over."""
+    Image.new("RGB", (32, 32), "blue").save(tmp_path / "blue.png")
+    job = make_job("white", strength=1.0)
+    with open_engine(painter) as engine:
+        found = [
+            engine.submit(replace(job, **begun)).result().pixels
+            for begun in ({}, {"init_image": tmp_path / "blue.png"})
+        ]
+    assert np.array_equal(*found)
+
+
+def test_exact_mode_holds_for_masks(painter: Checkpoint, make_job: Any, make_sample: Any, init_image: Path) -> None:
+    renderer = Renderer(painter, layout=partial(padded, 12))
+    queue = mixed_queue(make_job, make_sample, init_image)
+    together = renderer.fly(queue)
+    for flight, sample in zip(together, queue, strict=True):
+        alone = renderer.fly([sample])[0]
+        assert torch.equal(alone.latents, flight.latents)
+        assert np.array_equal(renderer.decode([alone])[0], renderer.decode([flight])[0])
+
+
+def padded(rows: int, _width: int, _height: int) -> Layout:
+    return Layout(rows, 4, exact=True)
+
+
+def exhausted(calls: list[int], inner: Any, which: set[int]) -> Any:
+    """A function that runs out of memory at these calls."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        calls.append(len(calls))
+        if calls[-1] in which:
+            raise torch.OutOfMemoryError("full")
+        return inner(*args, **kwargs)
+
+    return call
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Kept, "put_back"), (denoise, "guide")])
+def test_running_out_of_memory_loses_no_step(
+    open_engine: Any, opened: Any, make_job: Any, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    painter = opened("plain")
+    jobs = [make_job(seed=seed) for seed in range(3)]
+    expected = [flight.latents for flight in Renderer(painter).fly(jobs)]
+    calls: list[int] = []
+    monkeypatch.setattr(owner, name, exhausted(calls, getattr(owner, name), {1, 4, 7}))
+    renderer = Recorder(painter)
+    with open_engine(renderer=renderer, max_rows=8) as engine:
+        for future in [engine.submit(job) for job in jobs]:
+            future.result()
+    for flight in renderer.landed:
+        close = (flight.latents - expected[flight.sample.seed]).abs().max()
+        assert close <= 1e-4 * expected[flight.sample.seed].abs().max()
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+@pytest.mark.parametrize("kind", ["plain", "inpainting"])
+def test_an_image_that_is_not_finite_is_made_again_with_its_mask(
+    open_engine: Any, opened: Any, make_job: Any, init_image: Path, part: str, kind: str
+) -> None:
+    half = open_checkpoint(opened(kind).name, **{**CPU, "dtype": "bfloat16"})
+    module = half.unet if part == "unet" else half.vae.decoder
+    hook = module.register_forward_hook(overflow)
+    job = make_job(scale=1.0)
+    with open_engine(half, vae_batch=1) as engine:
+        made = engine.submit(job).result()
+    hook.remove()
+    expected = Renderer(in_float32(half)).decode(Renderer(in_float32(half)).fly([job]))[0]
+    assert made.dtype == "float32"
+    assert part == "vae" or np.array_equal(made.pixels, expected)
+    kept = ~open_mask(job)
+    assert np.array_equal(made.pixels[kept], np.asarray(Image.open(init_image))[kept])
+
+
+class Counter:
+    """Counts the rows of each UNet call."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.rows: list[int] = []
+        checkpoint.unet.register_forward_pre_hook(lambda _, inputs: self.rows.append(len(inputs[0])))
+
+
+@pytest.mark.parametrize(("strength", "calls"), [(0.75, 37), (1.0, 50), (0.02, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_strength_says_how_many_steps_are_run(
+    opened: Any, make_job: Any, strength: float, calls: int, masked: bool
+) -> None:
+    job = make_job(strength=strength, steps=50)
+    painter = opened("plain")
+    counter = Counter(painter)
+    Renderer(painter).fly([job if masked else replace(job, mask_image=None)])
+    assert counter.rows == [2] * calls
+
+
+@pytest.mark.parametrize("sampler", ["PLMS", "Own"])
+def test_no_picture_begins_from_an_image_with_plms(open_engine: Any, opened: Any, make_job: Any, sampler: str) -> None:
+    saved = replace(
+        opened("plain"), scheduler_config={**opened("plain").scheduler_config, "_class_name": "PNDMScheduler"}
+    )
+    with open_engine(saved) as engine, pytest.raises(SamplerRefused, match="is PLMS, which cannot begin from an image"):
+        engine.submit(make_job(sampler=sampler, mask_image=None)).result()
+
+
+def test_what_sees_other_things_than_masks_is_refused(opened: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(opened("plain").name, tmp_path / "depth")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps({**config, "in_channels": 5}))
+    with pytest.raises(CheckpointUnsupported, match="made for depth or edits"):
+        open_checkpoint(str(folder), **CPU)

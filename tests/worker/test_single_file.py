@@ -16,10 +16,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from configs.checkpoints import SHIPPED, Way
 from configs.clip import END, START
 from tests.worker.ldm import write_ckpt, write_single_file
-from tests.worker.pipelines import save_sdxl
+from tests.worker.pipelines import save_sd, save_sdxl
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import CheckpointBroken, CheckpointUnsupported
 from worker.families import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, TEXT, UNET, Family, find_family
+from worker.renderer import Renderer
 from worker.single_file import predicts_velocity
 
 WIDTH = 32
@@ -218,6 +219,26 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, keys: list[str], 
     save_file({key: torch.zeros(2, 2) for key in keys}, tmp_path / "a.safetensors")
     with pytest.raises(CheckpointUnsupported, match=says):
         open_on_cpu(tmp_path / "a.safetensors")
+
+
+def test_a_checkpoint_for_inpainting_opens_with_the_configuration_of_its_family(
+    folder: Path, tmp_path: Path, make_sample: Any, init_image: Path
+) -> None:
+    made = save_sd(tmp_path / "made", channels=8, inpainting=True)
+    shutil.copytree(folder / "text_encoder", made / "text_encoder", dirs_exist_ok=True)
+    write_single_file(made, tmp_path / "inpainting.safetensors")
+    opened = open_on_cpu(tmp_path / "inpainting.safetensors")
+    assert opened.unet.config.in_channels == 17
+    assert opened.scheduler_config["prediction_type"] == "epsilon"
+    expected = load_file(made / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in opened.unet.state_dict().items())
+    sample = make_sample(init_image=init_image, mask_image=init_image)
+    assert Renderer(opened).fly([sample])[0].latents.isfinite().all()
+
+
+@pytest.mark.parametrize("width", [768, 1024, 2048])
+def test_a_file_for_inpainting_is_of_its_family(width: int) -> None:
+    assert find_family(Path("model.safetensors"), header(width, channels=9)) is FAMILIES[width]
 
 
 def header(width: int, channels: int = 4) -> dict[str, Any]:

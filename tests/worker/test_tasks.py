@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -120,8 +121,9 @@ def test_a_picture_outside_the_workers_roots_is_not_read(
     inside.mkdir()
     shutil.copy(init_image, inside / "init.png")
     (inside / "link.png").symlink_to(init_image)
-    pictures = {"init_image": str(inside / "init.png"), name: str(inside / "link.png")}
-    good, bad = bench(init_roots=Roots([inside])).render(jobs({"init_image": str(inside / "init.png")}, pictures))
+    pictures = {"init_image": str(inside / "init.png"), "mask_image": None}
+    ids = jobs(pictures, {**pictures, name: str(inside / "link.png")})
+    good, bad = bench(init_roots=Roots([inside])).render(ids)
     assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "invalid")
     assert "is outside the folders that init images are read from" in bad.message
 
