@@ -1,5 +1,6 @@
 """What an image file says of itself, and what the ledger says of a job."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from configs.watermark import embed
 from producer.errors import NoRecord, PictureUnreadable
@@ -36,6 +38,24 @@ def test_show_prints_an_images_infotext_and_record(promptmill: Call, tmp_path: P
     assert lines[0] == "a castle, oil"
     assert ["job", "12"] in [line.split() for line in lines]
     assert ["tags", "category", "Places"] in [line.split() for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("noise", "words"),
+    [
+        (None, "cpu, from the seed alone"),
+        (
+            {"source": "cuda", "start": {"seed": 5, "draw": 0, "rows": 1, "row": 0}},
+            "cuda, draw 0 of seed 5, row 0 of 1",
+        ),
+        ({"source": "the moon"}, "source the moon"),
+    ],
+)
+def test_show_tells_where_the_noise_comes_from(promptmill: Call, tmp_path: Path, noise: object, words: str) -> None:
+    path, chunks = tmp_path / "image.png", PngInfo()
+    chunks.add_text("promptmill", json.dumps({**METADATA, "noise": noise}))
+    Image.fromarray(PIXELS).save(path, pnginfo=chunks)
+    assert ["noise", words] in [line.split(maxsplit=1) for line in promptmill("show", path).stdout.splitlines()]
 
 
 @pytest.mark.parametrize("metadata", [METADATA, None])

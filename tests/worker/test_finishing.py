@@ -13,10 +13,12 @@ from configs.parameters import Parameters
 from configs.settings import Settings
 from configs.watermark import is_marked
 from db import queries
+from db.black_box import BlackBox
 from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from tests.worker.pipelines import save_checker
 from worker.app import open_engine
+from worker.breaker import Breaker
 from worker.images import hash_pixels, read_metadata
 from worker.infotext import parse_infotext
 from worker.leases import Leases
@@ -38,8 +40,9 @@ def render(ledger: Ledger, batch: Any, checkpoint_folder: Path, tmp_path: Path) 
             stack.callback(engine.close, finish=False)
             leases = stack.enter_context(Leases(ledger, settings.lease_seconds))
             parts = {"ledger": ledger, "leases": leases, "engine": engine, "send": lambda _: None}
+            watch = {"box": BlackBox(tmp_path / "test.box"), "breaker": Breaker(settings.max_failures)}
             ids = batch({"model": str(checkpoint_folder), **SMALL, **(job or {})})
-            ChunkRunner(settings=settings, name="w@here", **parts).render_chunk(ids)
+            ChunkRunner(settings=settings, name="w@here", **parts, **watch).render_chunk(ids)
             found = queries.find_job(ledger.engine, ids[0])
             with Image.open(settings.images_root / found.image_path) as image:
                 return found, np.asarray(image.convert("RGB"))
@@ -128,6 +131,17 @@ def test_a_files_record_rebuilds_the_parameters_of_its_job(render: Render, tmp_p
     assert {name: getattr(found, name) for name in record.keys() & set(found._fields)} == {
         name: record[name] for name in record.keys() & set(found._fields)
     }
+
+
+def test_steps_and_noise_of_an_original_run_are_recorded(render: Render, tmp_path: Path) -> None:
+    noise = {"source": "compvis", "start": {"seed": 42, "draw": 51, "rows": 3, "row": 1}}
+    asked = {"model": "demo", "sampler": "PLMS", "steps": 6, "compat": "compvis", "noise": noise}
+    found, _ = render(asked)
+    told = read_metadata(tmp_path / "images" / found.image_path)
+    infotext = parse_infotext(told.infotext or "")
+    assert (found.steps, found.image_steps_run) == (6, 7)
+    assert (found.noise, (told.record or {})["noise"], (told.record or {})["compat"]) == (noise, noise, "compvis")
+    assert (infotext["RNG"], infotext["Noise"]) == ("NV", "compvis, draw 51 of seed 42, row 1 of 3")
 
 
 def test_the_ledger_has_all_that_made_an_image(render: Render, tmp_path: Path, init_image: Path) -> None:
