@@ -3,13 +3,16 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from configs.compat import images
 from configs.parameters import Parameters
 from db.ledger import NewBatch
+from producer.long_prompts import losses
 from producer.originals import Run
+from producer.problems import Report
 from producer.prompt_lines import PromptLine
-from producer.prompts import Row
+from producer.prompts import WARNINGS, Row
 from producer.submit import Submission, slug
 
 
@@ -18,6 +21,16 @@ class RunRows:
     """Its rows, as often as they are wanted."""
 
     run: Run
+
+    @cached_property
+    def warnings(self) -> Report:
+        """Of each line once."""
+        report = Report(str(self.run.file or self.run.script), WARNINGS)
+        lines = dict.fromkeys(line for chunk in self.run.chunks for line in chunk)
+        for line in lines:
+            for name, loss in losses(self._parameters(line, self.run.seed)):
+                report.add(line.number if self.run.file else 0, name, loss)
+        return report
 
     def rows(self) -> Iterator[Row]:
         for image in images(self.run.course, self.run.chunks):

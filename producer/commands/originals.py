@@ -10,7 +10,7 @@ import click
 from msgspec import structs
 
 from configs.settings import PREFIX, get_settings
-from producer.commands.course import announce, conclude, filling, open_ledger
+from producer.commands.course import announce, conclude, filling, open_ledger, warn
 from producer.errors import RunRefused
 from producer.options import ParameterType, equip_worker, worker_options
 
@@ -198,6 +198,7 @@ def _run(context: click.Context, flags: dict[str, Any]) -> None:
         settings = structs.replace(settings, device=device)
     run = read_run(str(context.info_name), flags, settings)
     submission = submission_of(run, settings.chunk_size)
+    warn(submission)
     ledger = open_ledger()
     _remark(run, _given(context))
     equip_worker(None, vram)
