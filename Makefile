@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PACKAGES := configs db producer worker
 
-.PHONY: venv demo test lint bench docs clean
+.PHONY: venv demo test fuzz lint audit bench docs clean
 
 venv: $(INSTALLED)
 
@@ -20,11 +20,19 @@ demo: venv
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+# 10,000 examples of each: minutes.
+fuzz: venv
+	FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/fuzz --timeout 7200 --numprocesses auto --maxprocesses 4
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
+	$(BIN)/pip check
+
+audit: venv
+	.ci/audit
 
 bench: venv
 	set -e; for benchmark in benchmarks/*.py; do $(BIN)/python "$$benchmark"; done

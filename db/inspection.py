@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, func, select
+from sqlalchemy import Engine, Row, Select, exists, func, or_, select
 
-from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, Batch, Hold, Image, Job, JobState
 
 #: Rows fetched at a time.
 PAGE = 2000
@@ -55,8 +55,10 @@ def find_jobs(engine: Engine, ids: Sequence[int]) -> dict[int, Row[Any]]:
 
 
 def waiting_jobs(engine: Engine, ids: Sequence[int], before: float) -> Sequence[Row[Any]]:
-    """Those of the ids that are queued in a batch which is not paused and was submitted before then: `LOOKED_AT`."""
-    startable = (Job.state == JobState.QUEUED, Batch.paused_at.is_(None), Batch.submitted_at < before)
+    """Those of the ids that are queued and not held back, in a batch submitted and sent before then: `LOOKED_AT`."""
+    held = exists().where(Hold.batch_id == Job.batch_id, Hold.model == Job.model)
+    old = (Batch.submitted_at < before, or_(Batch.sent_at.is_(None), Batch.sent_at < before))
+    startable = (Job.state == JobState.QUEUED, Batch.paused_at.is_(None), ~held, *old)
     return _read(engine, _jobs().where(Job.id.in_(ids), *startable).order_by(Job.id))
 
 

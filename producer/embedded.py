@@ -165,5 +165,6 @@ def _locked(path: Path) -> Iterator[int]:
 def _private_folder() -> Iterator[Path]:
     """A new folder for the socket: outside home, whose path may be too long for one."""
     roomy = len(tempfile.gettempdir()) < SOCKET_PATH_LIMIT - len("/promptmill-xxxxxxxx/queue.sock")
-    with tempfile.TemporaryDirectory(prefix="promptmill-", dir=None if roomy else "/tmp") as folder:
+    place = None if roomy else "/tmp"  # noqa: S108 - it gets a folder of its own
+    with tempfile.TemporaryDirectory(prefix="promptmill-", dir=place) as folder:
         yield Path(folder)

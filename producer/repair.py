@@ -9,6 +9,7 @@ from pathlib import Path
 
 from db.claim import Claim
 from db.ledger import Ledger
+from db.rescue import rescue_stalled
 from producer.errors import QueueUnreachable
 from producer.fsck import Finding
 from producer.queue import Queue
@@ -48,6 +49,8 @@ class Repair:
     """Takes findings one by one; `finish` mends what still waits."""
 
     ledger: Ledger
+    #: Where dead workers left their black boxes.
+    home: Path
     root: Path
     queue: Queue | None
     chunk_size: int
@@ -90,7 +93,7 @@ class Repair:
         return self.ledger.forget_images(_claims(found))
 
     def _rescue(self, found: Sequence[Finding]) -> int:
-        rescued = self.ledger.rescue_jobs(self.max_attempts)
+        rescued = rescue_stalled(self.ledger, self.home, self.max_attempts)
         self._reach(partial(Queue.send_rescued, job_ids=rescued))
         return len(found)
 

@@ -11,7 +11,7 @@ class LogLines(logging.Formatter):
     """A record a line; only its traceback may take more."""
 
     def format(self, record: logging.LogRecord) -> str:
-        first, *rest = redact(super().format(record)).split("\n")
+        first, *rest = redact(super().format(record)).rstrip("\n").split("\n")
         # What follows is indented: a message with a newline in it cannot pass for a record.
         return "\n".join([plain(first), *(f"    {plain(line)}" for line in rest)])
 

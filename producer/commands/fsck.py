@@ -48,8 +48,9 @@ def fsck(batch: str | None, deep: bool, repair: bool, age: float, as_json: bool)
     queue, root = _reach_queue(settings), settings.images_root
     inspection = Inspection(engine=ledger.engine, root=root, batch_id=batch_id, queue=queue, deep=deep, age=age)
     mending = Repair(
-        ledger=ledger, root=root, queue=queue, chunk_size=settings.chunk_size, max_attempts=settings.max_attempts
-    )
+        ledger=ledger, home=settings.home, root=root, queue=queue, chunk_size=settings.chunk_size,
+        max_attempts=settings.max_attempts,
+    )  # fmt: skip
     found: Counter[str] = Counter()
     for finding in inspection.findings():
         found[finding.kind] += 1

@@ -40,7 +40,7 @@ def sent(home_ledger: Ledger, broker: str) -> Ledger:
     home_ledger.open_batch(batch_id)
     outbox.send_batch(create_app(broker), home_ledger.engine, batch_id)
     with home_ledger.engine.begin() as connection:
-        connection.execute(update(BATCHES).values(submitted_at=time.time() - 3600))
+        connection.execute(update(BATCHES).values(submitted_at=time.time() - 3600, sent_at=time.time() - 3600))
     return home_ledger
 
 
@@ -81,6 +81,14 @@ def test_jobs_of_a_paused_or_a_new_batch_are_not_missed(sent: Ledger, fsck: Call
     assert fsck() == []
     sent.resume_batch(1)
     assert fsck("--age", 7200) == []
+    assert len(fsck()) == 8
+
+
+def test_jobs_that_are_held_back_are_not_missed(sent: Ledger, fsck: Callable[..., Found], broker: str) -> None:
+    lose(broker, 1)
+    sent.hold_jobs(1, "demo", "unexpected", "too many failed")
+    assert fsck() == []
+    sent.resume_batch(1)
     assert len(fsck()) == 8
 
 

@@ -19,9 +19,9 @@ from worker.images import image_name, image_path, save_image
 
 Call = Callable[..., Result]
 NAMES = [
-    "../../etc/cron.d/x", "/etc/passwd", "..", ".", "", "a/../../b", "\\\\host\\share", "C:\\x", "c:x", "CON", "nul.txt",
-    "com1", "a\0b", "a\nb", " ", "~root", "$HOME", "%2e%2e%2f", "\uff0e\uff0e\uff0f", "x" * 500, "é", "🦆", "-rf", "a:b",
-    "a|b", "file:///x", "\udcff",
+    "../../etc/cron.d/x", "/etc/passwd", "..", ".", "", "a/../../b", "\\\\host\\share", "C:\\x", "c:x", "CON",
+    "nul.txt", "com1", "a\0b", "a\nb", " ", "~root", "$HOME", "%2e%2e%2f", "\uff0e\uff0e\uff0f", "x" * 500, "é", "🦆",
+    "-rf", "a:b", "a|b", "file:///x", "\udcff",
 ]  # fmt: skip
 
 
