@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import psutil
+from sqlalchemy.exc import SQLAlchemyError
 
 from configs.settings import Settings
 from db.black_box import BROKEN, Activity, Reading, box_path, read_box
@@ -129,7 +130,7 @@ class WorkerProcess:
         code = self._process.returncode
         try:
             rescued = self.bury()
-        except LedgerError as error:
+        except (LedgerError, SQLAlchemyError) as error:
             # The next check tries again: nothing may be started in this slot before.
             return self._say(f"Its jobs cannot be put back yet: {error}")
         self._next_start = time.monotonic()

@@ -19,7 +19,7 @@ from configs.celeryconfig import TASK, create_app
 from configs.samplers import resolve
 from configs.settings import Settings
 from db import outbox
-from db.black_box import BROKEN, BlackBox
+from db.black_box import BROKEN, Activity, BlackBox
 from db.ledger import Ledger
 from worker.backlog import Backlog
 from worker.breaker import Breaker
@@ -74,7 +74,7 @@ class Worker:
             settings, backlog=self.backlog.work, on_lost=self._stop_without_device, on_hungry=self.intake.wake,
             settle=lambda: box.await_empty(SAVING),
         )  # fmt: skip
-        self.engine.progress.on_stage = lambda stage: box.move(ACTIVITIES[stage])
+        self.engine.progress.on_stage = lambda stage: box.move(ACTIVITIES.get(stage, Activity.RENDERING))
         self.leases = Leases(ledger, settings.lease_seconds)
         self.rescuer = Rescuer(self.app, ledger, home=settings.home, max_attempts=settings.max_attempts)
         self.runner = ChunkRunner(

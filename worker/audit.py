@@ -45,6 +45,11 @@ class Audit:
         self._missing: Ids = _ids([])
         self._token = uuid4().hex.encode()
 
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the last look missed something that another is to confirm."""
+        return bool(self._missing.size)
+
     def look(self) -> int:
         """Send what is missing again; returns how many jobs that were.
 

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -71,6 +71,10 @@ class PlainRenderer:
         self._samplers = {OWN.name, default_sampler}
         self._apart = apart
         self._kind = type(checkpoint.pipeline).__name__
+        for name in ("unet", "transformer"):
+            if isinstance(module := getattr(checkpoint.pipeline, name, None), torch.nn.Module):
+                # A call takes many steps: each is a sign of life.
+                module.register_forward_pre_hook(partial(_beat, self._progress))
 
     def start(self, sample: Sample) -> PlainFlight:
         """Take a sample. Raises JobRefused when the pipeline cannot make its image."""
@@ -199,6 +203,10 @@ class PlainRenderer:
         """With a scale that was distilled into the model, pipelines take a negative prompt and do not heed it."""
         taken = takes(type(self.checkpoint.pipeline))
         return "negative_prompt" in taken and ("true_cfg_scale" not in taken or self._scale_name == "true_cfg_scale")
+
+
+def _beat(progress: Progress, _module: torch.nn.Module, _arguments: object) -> None:
+    progress.beat()
 
 
 def plain_rooms(checkpoint: PlainCheckpoint, most: int = MOST_ROWS, **options: Any) -> Rooms:

@@ -82,6 +82,10 @@ class Progress:
         finally:
             self._enter(outer)
 
+    def beat(self) -> None:
+        """A sign of life within a stage."""
+        self.on_stage(self._stage)
+
     def _enter(self, stage: Stage) -> Stage:
         now, left = self.clock(), self._stage
         if self._since is not None:

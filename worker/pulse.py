@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import psutil
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
 from db import queries
 from db.black_box import Activity
@@ -56,7 +58,8 @@ class Pulse:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        self._runner.ledger.forget_worker(self._runner.name)
+        with suppress(LedgerError):
+            self._runner.ledger.forget_worker(self._runner.name)
 
     def look(self) -> None:
         """Give up what is cancelled, or somebody else's by now."""
@@ -99,5 +102,5 @@ class Pulse:
                 if time.monotonic() >= next_report:
                     next_report = time.monotonic() + REPORTS
                     self.report()
-            except LedgerError as error:
+            except (LedgerError, SQLAlchemyError) as error:
                 log.warning("The ledger does not answer: %s Trying again.", error)

@@ -7,6 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
 from db import outbox
 from db.black_box import box_folder
 from db.errors import LedgerError
@@ -21,8 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks for stalled jobs, and between two audits at least.
 INTERVAL, AUDITS = 1.0, 5.0
-#: An audit may take this part of the time.
-SHARE = 0.05
+#: Audits that find nothing may take this part of the time.
+SHARE = 0.1
 
 
 class Rescuer:
@@ -57,18 +61,18 @@ class Rescuer:
             outbox.send(self.app, ([job_id] for job_id in sorted(stalled)), priority=outbox.RESCUE_PRIORITY)
 
     def audit(self) -> None:
-        """Send again what the queue has lost; the longer that takes, the later the next one is."""
+        """Send again what the queue has lost. The longer a look takes, the later the next, but for a second one."""
         started = time.monotonic()
         if lost := self._audit.look():
             log.warning("Sent %d queued jobs again that the queue had lost.", lost)
-        self._next_audit = time.monotonic() + max(AUDITS, (time.monotonic() - started) / SHARE)
+        pause = 0.0 if self._audit.is_suspicious else (time.monotonic() - started) / SHARE
+        self._next_audit = time.monotonic() + max(AUDITS, pause)
 
     def _look_until_stopped(self) -> None:
-        unreachable = self.app.connection_for_write().recoverable_connection_errors
         while not self._stop.wait(INTERVAL):
             try:
                 self.look()
                 if time.monotonic() >= self._next_audit:
                     self.audit()
-            except (LedgerError, OSError, *unreachable) as error:
+            except (LedgerError, SQLAlchemyError, OperationalError, RedisError, OSError) as error:
                 log.warning("Looking for stalled jobs failed: %s Trying again.", error)
