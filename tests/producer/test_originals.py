@@ -4,12 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result
 from PIL import Image
 
 from configs.settings import read_settings
-from producer.commands.originals import img2img, txt2img
+from producer.cli import cli
 from producer.errors import InvalidPromptFile
 from producer.originals import CHECKPOINT, Run, read_run
 from producer.remarks import remarks
@@ -21,8 +22,8 @@ SMALL = ("--H", "64", "--W", "64")
 
 def read(script: str, *words: object) -> Run:
     """The run of a command line."""
-    command = txt2img if script == "txt2img" else img2img
-    flags = command.make_context(script, [str(word) for word in words]).params
+    parent = click.Context(cli, **cli.context_settings)
+    flags = cli.commands[script].make_context(script, [str(word) for word in words], parent).params
     return read_run(script, flags, read_settings({}, Path("/")))
 
 
