@@ -7,6 +7,7 @@ Work is counted in rows, one sample in one UNet call, since the pipeline's batch
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import cycle, islice
 from typing import Any
@@ -123,10 +124,16 @@ def measure(checkpoint: Checkpoint, settings: Settings, images: int, size: tuple
     )
 
 
-def run_engine(checkpoint: Checkpoint, settings: Settings, queue: Sequence[Sample]) -> tuple[Run, Engine, int]:
+def run_engine(
+    checkpoint: Checkpoint,
+    settings: Settings,
+    queue: Sequence[Sample],
+    watching: AbstractContextManager[object] | None = None,
+) -> tuple[Run, Engine, int]:
     """All samples at once, from the first one's submission to the last one's picture; and the memory they took.
 
     Others go before, unmeasured: they warm the device up, settle the rows of a call, and have it compiled.
+    watching: entered around what is measured.
     """
     device, shape = checkpoint.device, queue[0].shape
     most = settings.max_rows or most_rows(device)
@@ -139,9 +146,10 @@ def run_engine(checkpoint: Checkpoint, settings: Settings, queue: Sequence[Sampl
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     engine.progress.forget()
-    started = time.perf_counter()
-    _render(engine, queue)
-    seconds = time.perf_counter() - started
+    with watching or nullcontext():
+        started = time.perf_counter()
+        _render(engine, queue)
+        seconds = time.perf_counter() - started
     engine.close(finish=True)
     memory = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else 0
     return Run("promptmill", len(queue), engine.progress.rows_used, seconds), engine, memory
