@@ -72,7 +72,7 @@ def test_a_table_goes_where_the_scheduler_goes(name: str, prediction_type: str) 
         assert (latents - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", LINEAR)
+@pytest.mark.parametrize("name", [name for name in LINEAR if name != "PLMS"])
 def test_an_init_image_is_noised_as_by_the_scheduler(name: str, init_image: Any) -> None:
     ways = [start(name, sampling, init_image=init_image, strength=0.6) for sampling in ("tables", "objects")]
     clean, noise = torch.randn(2, *SHAPE)
