@@ -107,7 +107,7 @@ class PromptFile:
             known = report.total
             values, tags = self._read_cells(line, cells, report)
             if report.total == known:
-                for name, message in self._complete(values):
+                for name, message in self._resolve(values):
                     report.add(line, name, message)
             if report.total == known:
                 yield line, values, tags
@@ -129,7 +129,7 @@ class PromptFile:
             report.add(line, "prompt", f"is empty; {PARAMETERS['prompt'].allowed} is needed")
         return values, tags
 
-    def _complete(self, values: Values) -> list[tuple[str, str]]:
+    def _resolve(self, values: Values) -> list[tuple[str, str]]:
         """Give a row what it lacks; what is wrong with its pictures, or else with its parameters together."""
         if faults := list(find_faults(values, self._roots)):
             return faults

@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -13,6 +13,7 @@ from configs.roots import Roots
 from worker.errors import InitImageRefused
 from worker.sample import Pixels, Sample
 
+Ground: TypeAlias = Literal["white", "black"] | None
 DEEP = 257
 """16-bit levels of one 8-bit level."""
 KEPT = 4
@@ -20,13 +21,16 @@ KEPT = 4
 
 
 def open_init_image(sample: Sample) -> Pixels:
-    """The sample's init image, upright and stretched to its size, (H, W, 3), on white. Raises InitImageRefused."""
+    """The sample's init image, upright and stretched to its size, (H, W, 3). Raises InitImageRefused.
+
+    It lies on white; the original scripts left transparency out, and took the colours under it.
+    """
     assert sample.init_image is not None
-    return read_pixels(sample.init_image, sample.width, sample.height, "white")
+    return read_pixels(sample.init_image, sample.width, sample.height, None if sample.compat else "white")
 
 
-def read_pixels(path: Path, width: int, height: int, ground: Literal["white", "black"]) -> Pixels:
-    """A picture, stretched; what of it is transparent shows the ground. Raises InitImageRefused."""
+def read_pixels(path: Path, width: int, height: int, ground: Ground) -> Pixels:
+    """A picture, stretched; what of it is transparent shows the ground, if any. Raises InitImageRefused."""
     try:
         return _read(path, path.stat().st_mtime_ns, width, height, ground)
     except FileNotFoundError as error:
@@ -36,7 +40,7 @@ def read_pixels(path: Path, width: int, height: int, ground: Literal["white", "b
 
 
 @lru_cache(maxsize=KEPT)
-def _read(path: Path, changed: int, width: int, height: int, ground: str) -> Pixels:  # noqa: ARG001 - of one state of the file
+def _read(path: Path, changed: int, width: int, height: int, ground: Ground) -> Pixels:  # noqa: ARG001 - of one state of the file
     """Kept, so nobody may write into it."""
     with open_picture(path) as opened:
         image = _flatten(_to_8_bits(ImageOps.exif_transpose(opened), opened.format), ground)
@@ -53,11 +57,11 @@ def _to_8_bits(image: Image.Image, kind: str | None) -> Image.Image:
     return Image.fromarray(((levels + DEEP // 2) // DEEP).astype(np.uint8))
 
 
-def _flatten(image: Image.Image, ground: str) -> Image.Image:
-    """As RGB. Colours under full transparency are arbitrary, and mostly black; nobody has seen them."""
+def _flatten(image: Image.Image, ground: Ground) -> Image.Image:
+    """As RGB. Colours under full transparency are arbitrary, often black, and nobody has seen them."""
     if image.mode in ("I", "F"):
         raise ValueError("it has numbers of 32 bits, whose white is not known; save it with 8 or 16 bits")
-    if not image.has_transparency_data:
+    if ground is None or not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")

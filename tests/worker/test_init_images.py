@@ -5,6 +5,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,13 @@ def test_what_is_transparent_is_white(read: Open, mode: str) -> None:
     options = {"transparency": 0} if mode == "P" else {}
     pixels = read(Image.new("P", (16, 8), 0) if mode == "P" else image.convert(mode), **options)
     assert (pixels == 255).all()
+
+
+def test_the_originals_way_takes_the_colours_under_transparency(make_sample: Any, tmp_path: Path) -> None:
+    Image.new("RGBA", (16, 8), (*RED, 0)).save(tmp_path / "a.png")
+    sample = make_sample(init_image=tmp_path / "a.png", width=16, height=8)
+    assert (open_init_image(sample) == 255).all()
+    assert (open_init_image(replace(sample, compat="compvis")) == RED).all()
 
 
 def test_a_picture_is_turned_upright_before_it_is_stretched(read: Open) -> None:
