@@ -91,7 +91,7 @@ def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
 
     def read(value: object) -> float:
         if isinstance(value, str | int | float) and NUMBER.fullmatch(str(value)):
-            number = float(value)
+            number = float(str(value).strip())  # `\s` is more than float takes
             if math.isfinite(number) and low <= number <= high and not (above_low and number == low):
                 return number
         raise _refusal(value, allowed)
