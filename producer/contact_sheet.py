@@ -28,7 +28,8 @@ class ContactSheet:
         """Save all pages in a folder, or as a file, or files of that name with numbers; each when it is asked for.
 
         Raises:
-            SheetRefused: there is no image, one cannot be read, or no page can be written.
+            SheetRefused: there is no image, or no page can be written.
+            PictureUnreadable: one is no image any more.
         """
         try:
             yield from self._save(sheet, output)

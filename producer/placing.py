@@ -44,7 +44,7 @@ class Placing:
 
         Raises:
             OutdirUnusable: as `advance` does.
-            SheetRefused: an image cannot be read.
+            PictureUnreadable: one is no image any more.
         """
         left = False
         for job in queries.outcomes(self._engine, self._batch.id, after=self._last):
@@ -82,7 +82,8 @@ class Placing:
 
     def _entries(self) -> Iterator[Entry]:
         for row in queries.pictures(self._engine, self._batch.id):
-            yield Entry(self._images / row.image_path)
+            if (path := self._images / row.image_path).is_file():
+                yield Entry(path)
 
     @contextmanager
     def _refusing(self) -> Iterator[None]:

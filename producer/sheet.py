@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from configs.plain_text import plain
 from producer.errors import SheetRefused
 from producer.numbered_files import NumberedFiles, draft
+from producer.picture import open_picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -78,11 +79,11 @@ class Sheet:
         return (most - 2 * self.margin + self.gap) // self.stride[1]
 
     def pages(self, entries: Iterable[Entry]) -> "Iterator[Image]":
-        """The entries in reading order, a page at a time. Raises SheetRefused for a file that is no picture."""
+        """The entries in reading order, a page at a time. Raises PictureUnreadable, SheetRefused."""
         return map(self._draw, self._parts(entries))
 
     def save(self, entries: Iterable[Entry], files: NumberedFiles, *, head: str, suffix: str) -> Iterator[Path]:
-        """Save the pages as new numbered files, each when it is asked for. Raises SheetRefused, OSError."""
+        """Save the pages as new numbered files, each when it is asked for. Raises as `pages` does, and OSError."""
         for part in self._parts(entries):
             with draft(files.folder, suffix) as path:
                 self._draw(part).save(path)
@@ -112,14 +113,10 @@ class Sheet:
         """A picture in the middle of the cell that begins there."""
         from PIL import Image
 
-        try:
-            with Image.open(path, formats=("PNG", "JPEG", "WEBP")) as picture:
-                picture.thumbnail(self.cell, Image.Resampling.LANCZOS)
-                x, y = ((room - side) // 2 for room, side in zip(self.cell, picture.size, strict=True))
-                page.paste(picture, (at[0] + x, at[1] + y))
-        except (OSError, SyntaxError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise SheetRefused(f"{path} cannot be put on a sheet: {reason}.") from error
+        with open_picture(path) as picture:
+            picture.thumbnail(self.cell, Image.Resampling.LANCZOS)
+            x, y = ((room - side) // 2 for room, side in zip(self.cell, picture.size, strict=True))
+            page.paste(picture, (at[0] + x, at[1] + y))
 
     def _write(self, pen: "ImageDraw", caption: Sequence[str], at: tuple[int, int]) -> None:
         x, y = at[0], at[1] + self.cell[1] + 1

@@ -12,7 +12,7 @@ from click.testing import Result
 from PIL import Image
 
 from db.ledger import Ledger
-from producer.errors import SheetRefused
+from producer.errors import PictureUnreadable
 from producer.sheet import LINE_HEIGHT, LONGEST_SIDE, MOST_PIXELS, Entry, Sheet
 from tests.db.conftest import IMAGE
 
@@ -104,7 +104,7 @@ def test_memory_does_not_grow_with_the_pages(draw: Draw, tmp_path: Path) -> None
 
 def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(SheetRefused, match=r"a\.png cannot be put on a sheet"):
+    with pytest.raises(PictureUnreadable, match=r"a\.png cannot be read as a PNG"):
         list(Sheet(columns=1, cell=(8, 8)).pages([Entry(tmp_path / "a.png")]))
 
 
