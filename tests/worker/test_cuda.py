@@ -6,16 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.engine import Engine
 from worker.errors import OutOfMemory
 from worker.footprint import Placement
 from worker.memory import DeviceMemory, cap_memory
+from worker.predictor import Predictor
 from worker.profile import Profile
 from worker.renderer import Renderer
 from worker.room import Rooms
 from worker.sample import Picture, Sample
+from worker.speedups import speed_up
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,3 +96,27 @@ def test_an_image_that_cannot_fit_fails_with_advice_and_the_next_is_made(cap: in
     with pytest.raises(OutOfMemory, match="raise --vram"):
         render(checkpoint, make_samples(1, side=4096), rooms)
     assert len(render(checkpoint, make_samples(2, side=64), rooms)) == 2
+
+
+def test_attention_needs_no_plain_kernel() -> None:
+    checkpoint = open_demo()
+    fused = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
+    with torch.no_grad(), sdpa_kernel(fused):
+        Renderer(checkpoint).fly(make_samples(4, side=128))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's compiler
+def test_compiled_and_captured_calls_make_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    samples = make_samples(16, side=128)
+    expected = render(open_demo(), samples)
+    fast = speed_up(open_demo(), channels_last="on", fused_projections="on")
+    rooms = Rooms(checkpoint=fast, most=8)
+    renderer = Renderer(fast, rooms=rooms, predictor=Predictor(fast, rooms, switch="on"))
+    engine = Engine(lambda *_: renderer, max_rows=8)
+    made = [future.result() for future in [engine.submit(sample) for sample in samples]]
+    engine.close(finish=True)
+    assert any(picture.variant.get("compiled") for picture in made)
+    for one, other in zip(made, expected, strict=True):
+        assert np.abs(one.pixels.astype(int) - other.pixels).mean() <= 1
