@@ -6,8 +6,8 @@ from worker.errors import DeviceLost
 
 #: torch.AcceleratorError of torch 2.8 and later; before, a plain RuntimeError that begins so.
 SIGN = "CUDA error:"
-#: What begins so too, and passes.
-PASSING = ("out of memory", "STATUS_ALLOC_FAILED")
+#: What begins so too, and passes: memory that ran out, and what of a call could not be captured as a graph.
+PASSING = ("out of memory", "STATUS_ALLOC_FAILED", "captur")
 
 
 def find_device_loss(error: BaseException) -> DeviceLost | None:

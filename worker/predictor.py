@@ -152,7 +152,10 @@ class Predictor:
 
     def _compile(self, full: FullCall, inputs: list[Tensor], width: int, height: int) -> None:
         """Compile the call and time it; where that fails, say so and leave the calls as they are."""
-        started = time.perf_counter()
+        assert self._rooms
+        room, started = self._rooms.of(width, height), time.perf_counter()
+        # Should the process die of it, the next one does not try: it gains nothing, as far as is known.
+        room.learn_compiled(full.rows, Compiled(full.known.seconds, 1.0))
         try:
             with self._progress.stage("compile"):
                 call = self._make_call(inputs)
@@ -163,12 +166,12 @@ class Predictor:
                 raise
             release_memory(error)
             full.failed = True
+            room.learn_compiled(full.rows, full.known)
             reason = " ".join(str(error).split("\n")[:2])
             log.warning("UNet calls of %dx%d stay as they are, since compiling failed: %s", width, height, reason)
             return
         log.info("UNet calls of %dx%d were compiled in %.1f s: %.2f times the speed.", width, height, seconds, gain)
-        assert self._rooms
-        self._rooms.of(width, height).learn_compiled(full.rows, Compiled(round(seconds, 1), round(gain, 3)))
+        room.learn_compiled(full.rows, Compiled(round(seconds, 1), round(gain, 3)))
         if gain > 1 or self._switch == "on":
             full.call, full.gain, full.shapes = call, max(gain, 1.0), _shapes(inputs)
         else:

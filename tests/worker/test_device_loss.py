@@ -32,6 +32,7 @@ def test_a_lost_device_is_known_by_its_errors(error: Exception) -> None:
         torch.OutOfMemoryError("CUDA out of memory"),
         torch.AcceleratorError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture"),
         ValueError("CUDA error:"),
     ],
 )

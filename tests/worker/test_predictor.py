@@ -172,15 +172,19 @@ def test_where_compiling_fails_one_line_says_so_and_calls_stay_as_they_are(
     assert "no compiler here" in caplog.text
 
 
-def test_a_lost_device_is_no_failed_compilation(
-    open_engine: Any, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_dies_of_compiling_is_the_last_to_try(
+    open_engine: Any, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def lose(*_: object) -> Any:
         raise DeviceLost("The device is lost")
 
     monkeypatch.setattr(Predictor, "_make_call", lose)
+    profile = Profile(tmp_path / "profile.json")
     with pytest.raises(DeviceLost):
-        render(open_engine, open_renderer(small))
+        render(open_engine, open_renderer(small, profile=profile))
+    known = open_renderer(small, profile=profile).rooms.of(32, 32).compiled[ROWS]
+    assert known.gain == 1
+    assert not decide(small, monkeypatch, 10**9, known)
 
 
 @pytest.mark.usefixtures("quick")
