@@ -198,7 +198,9 @@ def _present(path: Path, test: Callable[[Path], bool]) -> bool:
 PARAMETERS: Mapping[str, Parameter] = {
     "prompt": Parameter(f"a text of 1 to {MAX_TEXT} characters", _prompt),
     "negative_prompt": Parameter(f"a text of at most {MAX_TEXT} characters", read_text),
-    "model": Parameter(f"{DEMO}, a name of `promptmill models`, a file or folder, or a hub id such as owner/name", _model),
+    "model": Parameter(
+        f"{DEMO}, a name of `promptmill models`, a file or folder, or a hub id such as owner/name", _model
+    ),
     "sampler": Parameter("the name of a sampler", _sampler),
     "steps": _whole(1, 1000),
     "scale": _number(0, 100),

@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     safety_checker: str | None = None
     #: Whether images of at least 65,536 pixels get the invisible watermark of the original scripts.
     watermark: bool = False
-    #: Folders that init images and masks may lie in, at any depth: a list, or text that separates them as ``PATH`` does.
+    #: Folders that init images and masks may lie in, at any depth: a list, or text that separates them like ``PATH``.
     #: None: anywhere, where the ledger is a SQLite file; with a database server, whose clients could have a worker read
     #: any picture on its machine, the images' folder alone.
     init_roots: Roots | None = None

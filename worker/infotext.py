@@ -56,7 +56,7 @@ def _params(job: Mapping[str, Any]) -> dict[str, object]:
         "Seed": job["seed"],
         "Size": f"{job['width']}x{job['height']}",
         "Model hash": job["checkpoint_hash"][:10],
-        "Model": PurePath(job["model"]).name.removesuffix(".safetensors"),
+        "Model": PurePath(job["model"]).name.removesuffix(".safetensors").removesuffix(".ckpt"),
         "Denoising strength": job["strength"] if job.get("init_image") else None,
         # The edge of what was painted is hard.
         "Mask blur": 0 if job.get("mask_image") else None,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PICKLE_LIMIT = 100_000_000
 """Bytes of `data.pkl`; that of Stable Diffusion has less than a million."""
+BLOCK = 1 << 20
+"""Bytes read at a time."""
 HOSTILE = frozenset(
     {"bdb", "code", "commands", "ctypes", "importlib", "nt", "os", "pdb", "posix", "pty", "runpy", "shutil", "socket"}
     | {"subprocess", "sys", "timeit", "webbrowser"}
@@ -200,9 +202,19 @@ class PickledFile:
     def _read_storage(self, storage: Storage) -> bytearray:
         """Its bytes, their checksum compared. The last one is kept: several tensors may lie in one."""
         if self._last[0] != storage.name:
+            # Not two of them at a time, which may be large.
+            self._last = "", bytearray()
             with refusing(CheckpointBroken, f"{self.path} is damaged, download it again"):
-                self._last = storage.name, bytearray(self._archive.read(self._place(storage)))
+                self._last = storage.name, self._read_file(storage)
         return self._last[1]
+
+    def _read_file(self, storage: Storage) -> bytearray:
+        content, end = bytearray(storage.count * storage.kind.size), 0
+        with self._archive.open(self._place(storage)) as file:
+            while block := file.read(BLOCK):
+                content[end : end + len(block)] = block
+                end += len(block)
+        return content
 
     def _place(self, storage: Storage) -> str:
         return f"{self._root}/data/{storage.name}"

@@ -23,7 +23,8 @@ from configs.checkpoints import checkpoint_path
 from configs.settings import Settings
 from worker.checkpoints import pick_device, quiet
 from worker.errors import CheckpointBroken, CheckpointMissing, refusing
-from worker.folder import Folder, read_json
+from worker.folder import Folder
+from worker.folder_files import read_json
 from worker.memory import naming_out_of_memory, release_memory
 from worker.sample import Pixels
 
