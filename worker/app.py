@@ -184,9 +184,7 @@ def open_engine(
 
         return make_renderer(checkpoint, settings, progress, work)
 
-    engine = Engine(
-        open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost, settle=settle
-    )
+    engine = Engine(open_renderer, max_rows=most, checker=checker, on_hungry=on_hungry, on_lost=on_lost, settle=settle)
     return engine
 
 
