@@ -10,7 +10,9 @@ BIG = {"width": 512, "height": 512, "steps": 10, "precision": None}
 
 
 def test_guided_jobs_count_twice_and_each_shape_for_itself(ledger: Ledger, batch: Callable[..., Any]) -> None:
-    batch({**BIG, "scale": 7.5}, {**BIG, "scale": 1.0}, {**BIG, "precision": "float32"}, {"steps": 3, "precision": None})
+    batch(
+        {**BIG, "scale": 7.5}, {**BIG, "scale": 1.0}, {**BIG, "precision": "float32"}, {"steps": 3, "precision": None}
+    )
     assert queued_work(ledger.engine) == {
         ("demo", 512, 512, None): 30,
         ("demo", 512, 512, "float32"): 20,

@@ -33,7 +33,8 @@ bad_rows.csv:19: W: '500' is not a whole number from 64 to 4096, a multiple of 8
 bad_rows.csv:20: n_iter: '0' is not a whole number from 1 to 1000
 bad_rows.csv:21: init_img: 'missing.png' is not an existing file; the path of an image is needed
 bad_rows.csv:22: strength: '0' is not a number above 0, up to 1
-bad_rows.csv:23: model: 'my-model' is not demo, a name of `promptmill models`, a file or folder, or a hub id such as owner/name
+bad_rows.csv:23: model: 'my-model' is not demo, a name of `promptmill models`, a file or folder, or a hub id such as \
+owner/name
 bad_rows.csv:24: has a quote that is opened and not closed; close it, so that the rows after it can be read
 """
 

@@ -60,7 +60,7 @@ def write_ckpt(folder: Path, path: Path, **beside: Any) -> None:
 
 
 def save_tiny_parts(folder: Path) -> Path:
-    """The models of a small Stable Diffusion 1.x as in a diffusers folder, without the rest of it: 4 pixels a latent."""
+    """The models of a small Stable Diffusion 1.x as in a diffusers folder, and nothing else: 4 pixels a latent."""
     torch.manual_seed(0)
     blocks = {"block_out_channels": (32, 64), "layers_per_block": 1}
     unet = UNet2DConditionModel(
