@@ -113,9 +113,7 @@ def make_unet(**options: Any) -> UNet2DConditionModel:
     return unet
 
 
-def save_sd(
-    folder: Path, *, channels: int = 4, linear: bool = False, inpainting: bool = False, **noise: Any
-) -> Path:
+def save_sd(folder: Path, *, channels: int = 4, linear: bool = False, inpainting: bool = False, **noise: Any) -> Path:
     """A Stable Diffusion; linear: as in 2.x; inpainting: whose UNet sees masks; noise: options of its scheduler."""
     torch.manual_seed(0)
     (StableDiffusionInpaintPipeline if inpainting else StableDiffusionPipeline)(
