@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import pickle
 import time
@@ -62,7 +63,10 @@ def received(broker: str) -> Iterator[Callable[..., list[object]]]:
                 time.sleep(0.05)
         return calls
 
+    level = logging.getLogger().level
     yield work
+    # Celery has set it for the whole process.
+    logging.getLogger().setLevel(level)
     app.close()
 
 
