@@ -16,9 +16,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: venv
 	PROMPTMILL_HOME=demo-output $(BIN)/promptmill render docs/demo.csv
 
-# Several processes with a thread each: tiny tensors lose more by waiting for a second thread than they gain.
+# A thread each: tiny tensors lose more by waiting for a second one than they gain. More processes than two cores have:
+# many tests wait for other processes.
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 4 --dist worksteal --durations 40
 
 # 10,000 examples of each: minutes.
 fuzz: venv

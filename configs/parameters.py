@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +95,19 @@ def _number(low: float, high: float, *, above_low: bool = False) -> Parameter:
             number = float(str(value).strip())  # `\s` is more than float takes
             if math.isfinite(number) and low <= number <= high and not (above_low and number == low):
                 return number
+        raise _refusal(value, allowed)
+
+    return Parameter(allowed, read)
+
+
+def _scale() -> Parameter:
+    """Between 0 and 1 it would say one thing and do another: guidance begins above 1."""
+    number, allowed = _number(0, 100), "0 or a number from 1 to 100"
+
+    def read(value: object) -> float:
+        with suppress(InvalidParameter):
+            if (scale := number.read(value)) == 0 or scale >= 1:
+                return float(scale)
         raise _refusal(value, allowed)
 
     return Parameter(allowed, read)
@@ -203,7 +217,7 @@ PARAMETERS: Mapping[str, Parameter] = {
     ),
     "sampler": Parameter("the name of a sampler", _sampler),
     "steps": _whole(1, 1000),
-    "scale": _number(0, 100),
+    "scale": _scale(),
     "width": _whole(64, 4096, multiple=8),
     "height": _whole(64, 4096, multiple=8),
     "seed": _whole(0, MAX_SEED, hint=" (empty: one is drawn)"),

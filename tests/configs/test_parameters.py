@@ -42,7 +42,7 @@ def test_every_preset_is_allowed(preset: str) -> None:
         ("seed", "0", 0),
         ("scale", 0, 0.0),
         ("scale", "1e1", 10.0),
-        ("scale", ".5", 0.5),
+        ("scale", " 1.5", 1.5),
         ("strength", "1", 1.0),
         ("width", "64", 64),
         ("sampler", "k_dpmpp_2m_ka", "DPM++ 2M Karras"),

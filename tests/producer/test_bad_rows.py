@@ -25,8 +25,8 @@ bad_rows.csv:11: has text after a closing quote; write a quote inside a quoted c
 bad_rows.csv:12: seed: 'lucky' is not a whole number from 0 to 9223372036854775807 (empty: one is drawn)
 bad_rows.csv:13: seed: '-1' is not a whole number from 0 to 9223372036854775807 (empty: one is drawn)
 bad_rows.csv:14: steps: '20.5' is not a whole number from 1 to 1000
-bad_rows.csv:15: CFG scale: 'nan' is not a number from 0 to 100
-bad_rows.csv:16: CFG scale: '101' is not a number from 0 to 100
+bad_rows.csv:15: CFG scale: 'nan' is not 0 or a number from 1 to 100
+bad_rows.csv:16: CFG scale: '101' is not 0 or a number from 1 to 100
 bad_rows.csv:17: sampler: 'Eular a' is not a known sampler; did you mean Euler a or Euler Karras or Euler?
 bad_rows.csv:18: steps: 60 is not a whole number from 1 to 50, which sampler LCM takes
 bad_rows.csv:19: W: '500' is not a whole number from 64 to 4096, a multiple of 8
@@ -127,9 +127,10 @@ def test_a_file_without_rows_or_with_a_wrong_header_is_refused(complain: Complai
         ("steps", "1e1", "'1e1' is not a whole number from 1 to 1000"),
         ("steps", "1_0", "'1_0' is not a whole number from 1 to 1000"),
         ("steps", "9" * 5000, f"'{'9' * 56}... is not a whole number from 1 to 1000"),
-        ("scale", "inf", "'inf' is not a number from 0 to 100"),
-        ("scale", "1e999", "'1e999' is not a number from 0 to 100"),
-        ("scale", "7:5", "'7:5' is not a number from 0 to 100"),
+        ("scale", "0.5", "'0.5' is not 0 or a number from 1 to 100"),
+        ("scale", "inf", "'inf' is not 0 or a number from 1 to 100"),
+        ("scale", "1e999", "'1e999' is not 0 or a number from 1 to 100"),
+        ("scale", "7:5", "'7:5' is not 0 or a number from 1 to 100"),
         ("eta", "1.1", "'1.1' is not a number from 0 to 1"),
         ("seed", str(2**63), f"'{2**63}' is not a whole number from 0 to {2**63 - 1} (empty: one is drawn)"),
         ("init_image", ".", "'.' is not an existing file; the path of an image is needed"),
@@ -161,7 +162,7 @@ def test_a_strength_that_leaves_no_step_is_refused(complain: Complain) -> None:
         ('{"prompt": "\\ud800"}', "a.jsonl:2: prompt: holds a NUL character or half of a surrogate pair"),
         ('{"prompt": "cat", "steps": true}', "a.jsonl:2: steps: True is not a whole number"),
         ('{"prompt": "cat", "steps": 20.5}', "a.jsonl:2: steps: 20.5 is not a whole number"),
-        ('{"prompt": "cat", "scale": NaN}', "a.jsonl:2: scale: nan is not a number"),
+        ('{"prompt": "cat", "scale": NaN}', "a.jsonl:2: scale: nan is not 0 or a number from 1 to 100"),
         ('{"prompt": "cat", "steps": [20]}', "a.jsonl:2: steps: [20] is not"),
         ('{"prompt": "cat", "note": {"a": 1}}', "a.jsonl:2: note: holds a list or an object"),
         ('{"prompt": "cat", "text": "dog"}', "a.jsonl:2: text: gives prompt a second time, after prompt"),
