@@ -1,6 +1,7 @@
 """Every write to the ledger, each a compare-and-set in its own transaction. ``docs/job_states.md`` draws them."""
 
 import random
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 #: Ids in one statement: databases limit its variables.
 SLICE = 100
+#: Columns of a new job that hold JSON.
+IN_JSON = ("tags", "noise", "template")
 #: What every job begins with.
 NEW_JOB = {"state": JobState.QUEUED.value, "attempts": 0, "fence": 0}
 #: Seconds for which a write is tried again while the database is locked.
@@ -75,6 +78,7 @@ class Ledger:
             "priority": batch.priority,
             "total": batch.total,
             "created_at": time.time(),
+            "uid": secrets.token_hex(16),
         }
 
         def write() -> int:
@@ -340,7 +344,7 @@ class Ledger:
 
 def _encoded(job: Mapping[str, Any]) -> dict[str, str]:
     """The columns that hold JSON, as the driver takes them."""
-    return {name: json.encode(job[name]).decode() for name in ("tags", "noise") if job.get(name) is not None}
+    return {name: json.encode(job[name]).decode() for name in IN_JSON if job.get(name) is not None}
 
 
 def _held(claims: Sequence[Claim]) -> Any:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -71,6 +72,9 @@ BATCHES = Table(
     Column("cancelled_at", Double),
     #: When its jobs were last sent, or began to be: the audit leaves it alone for a while.
     Column("sent_at", Double),
+    #: Names it in every ledger, in hexadecimal digits. None where a version before this column recorded it.
+    Column("uid", String(32)),
+    Index("batch_uid", "uid", unique=True),
 )
 
 STATE = Enum(JobState, native_enum=False, length=16, values_callable=lambda states: [state.value for state in states])
@@ -109,6 +113,11 @@ JOBS = Table(
     _needed("weights", Boolean, server_default=false()),
     #: Where the noise comes from when not from the seed alone: the run it is part of, and its place there.
     Column("noise", JSON(none_as_null=True)),
+    #: A digest of all that its picture depends on, as it was asked for. Not indexed: the values are random, and a place
+    #: for each in a large index would cost more than reading them all when they are wanted.
+    Column("content_key", LargeBinary),
+    #: What the prompt was made from, where it is not the file's own text.
+    Column("template", JSON(none_as_null=True)),
     #: Columns of the prompt file that are no parameters: text by name.
     _needed("tags", JSON),
     _needed("state", STATE),

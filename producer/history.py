@@ -14,7 +14,7 @@ from db.queries import JobFilter
 from producer.table import moment, print_csv, print_fields, print_json_lines, print_table
 
 #: Columns of the ledger that say how work was handed out, and mean nothing afterwards.
-INTERNAL = {"chunk", "fence", "lease_until", "priority"}
+INTERNAL = {"chunk", "content_key", "fence", "lease_until", "priority"}
 IMAGE_FIELDS = [f"image_{column.name}" for column in IMAGES.columns if column.name not in ("id", "job_id")]
 FIELDS = [*(c.name for c in JOBS.columns if c.name not in INTERNAL), "batch", *IMAGE_FIELDS]
 HEADER = ("job", "batch", "state", "finished", "seed", "steps", "scale", "sampler", "size", "image", "prompt")

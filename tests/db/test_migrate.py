@@ -62,6 +62,18 @@ def test_a_worker_of_the_first_version_records_in_an_upgraded_ledger(ledger: Led
     assert queries.find_job(ledger.engine, 1).image_exact is False
 
 
+def test_an_old_batch_gets_a_name_of_its_own_in_the_upgrade(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    old = Ledger(open_database(url))
+    migrate.upgrade(old.engine, "0004")
+    with old.engine.begin() as connection:
+        rows = [FIRST_BATCH, {**FIRST_BATCH, "id": 2}]
+        connection.execute(insert(BATCHES).values(rows))
+    names = {queries.find_batch(migrate.open_ledger(url).engine, str(number)).uid for number in (1, 2)}
+    assert {len(name) for name in names} == {32}
+    assert len(names) == 2
+
+
 def _open(url: str) -> None:
     migrate.open_ledger(url)
 
