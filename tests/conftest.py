@@ -47,6 +47,10 @@ def promptmill(home: Path) -> Callable[..., Result]:  # noqa: ARG001 - the comma
     return call
 
 
+#: Marks tests of processes, which do not come closer to the queue's server than others that run on both.
+on_valkey = pytest.mark.parametrize("server", ["valkey"], indirect=True)
+
+
 @pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.redis)])
 def server(request: pytest.FixtureRequest) -> str:
     """The program of a queue server: the Valkey that Promptmill brings, and Debian's Redis."""

@@ -10,6 +10,7 @@ import pytest
 from configs.celeryconfig import create_app
 from db import outbox, queries
 from db.ledger import Ledger, NewBatch
+from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.integration.test_workers import (  # noqa: F401 - fixtures
     JOBS,
@@ -26,7 +27,7 @@ from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 from worker.workload import SAMPLERS, SCALES, STEPS
 
 # Which server it is makes no difference here.
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("server", ["valkey"], indirect=True)]
+pytestmark = [pytest.mark.slow, on_valkey]
 
 #: A worker for which more than four rows are too many, that now and then computes NaN in half precision, and that loses
 #: its device once.

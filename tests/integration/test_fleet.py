@@ -22,10 +22,11 @@ from producer.fleet import Fleet
 from producer.queue import Queue
 from producer.slots import Slot
 from producer.worker_process import Site
+from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, on_valkey]
 
 #: A worker that does something else with the sample of seed 5; the first one does when `flag` is set.
 ODD = """

@@ -16,6 +16,7 @@ from db import queries
 from db.ledger import Ledger
 from db.models import JobState
 from db.queries import JobFilter
+from tests.conftest import on_valkey
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.slow
@@ -193,6 +194,7 @@ def test_a_worker_with_no_queue_runs_its_own_and_takes_what_waits(
     check_images(home_ledger, home, 2)
 
 
+@on_valkey
 def test_render_takes_part_in_a_configured_queue(
     render: Start, broker: str, home_ledger: Ledger, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +204,7 @@ def test_render_takes_part_in_a_configured_queue(
     assert not (home / "valkey").exists()
 
 
+@on_valkey
 def test_a_running_worker_takes_what_is_submitted_to_a_real_queue(
     start: Start,
     broker: str,

@@ -17,6 +17,7 @@ from db import outbox, queries
 from db.ledger import Ledger, NewBatch
 from db.models import JobState
 from db.session import sqlite_driver
+from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
@@ -134,6 +135,7 @@ def test_a_frozen_workers_late_results_are_refused(submitted: Ledger, start_work
     check_exactly_once(submitted, home / "images")
 
 
+@on_valkey
 def test_a_stopped_worker_gives_back_what_it_has_not_begun(submitted: Ledger, start_worker: Start) -> None:
     worker = start_worker("w@here")
     wait_until(lambda: succeeded(submitted) >= 4)
@@ -164,6 +166,7 @@ def supervise(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> int | None:
     return worker.poll()
 
 
+@on_valkey
 def test_a_job_that_loses_the_device_is_failed_and_takes_no_other_with_it(
     submitted: Ledger, start_worker: Start, home: Path
 ) -> None:
