@@ -37,7 +37,7 @@ def render(
     """Pictures of the prompts, each with its own seed."""
     samples = [
         Sample(
-            model="demo", prompt=prompt, negative_prompt=negative, sampler="DPM++ 2M Karras", steps=20, scale=scale,
+            model="demo", prompt=prompt, negative_prompt=negative, sampler="DPM++ 2M Karras", steps=12, scale=scale,
             width=128, height=128, seed=seed + i,
         )
         for i, prompt in enumerate(prompts)
