@@ -24,6 +24,8 @@ BITS = np.unpackbits(np.frombuffer(TEXT.encode(), np.uint8))
 """136."""
 SMALLEST = 256 * 256
 """Pixels of a picture: the decoder refuses fewer."""
+STRIP = 1 << 20
+"""Pixels that are marked at a time."""
 SIDE = 8
 """Pixels of a block's side."""
 BAND = 18.0
@@ -50,12 +52,13 @@ def embed(pixels: Pixels) -> Pixels:
     """The picture with the watermark in it; as it is where it is too small."""
     if not fits(pixels):
         return pixels
-    numbers = _numbers(pixels)
-    blue = _split(pixels[..., 2].astype(np.float32))
-    change = np.zeros_like(numbers)
-    change[:, 1:] = _changes(numbers[:, 1:], blue[:, 1:])
-    # The Haar low band is half of a sum of four.
-    return _tint(pixels, _join(np.repeat(change[..., None] / 2, 4, axis=2), pixels.shape))
+    marked = pixels.copy()
+    height, width = pixels.shape[:2]
+    # A grid may have sixty million pixels, and each takes fifty bytes on the way.
+    rows = max(STRIP // width // SIDE, 1) * SIDE
+    for top in range(0, height, rows):
+        marked[top : top + rows] = _mark(pixels[top : top + rows], top // SIDE * (width // SIDE))
+    return marked
 
 
 def is_marked(pixels: Pixels) -> bool:
@@ -71,6 +74,17 @@ def read_bits(pixels: Pixels) -> NDArray[np.uint8]:
     return (ones * 255 > all_votes * 127).astype(np.uint8)
 
 
+def _mark(pixels: Pixels, first: int) -> Pixels:
+    """Some rows of a picture with the watermark in them. first: how many blocks there are before them."""
+    numbers = _numbers(pixels)
+    blue = _split(pixels[..., 2].astype(np.float32))
+    bits = np.take(BITS, np.arange(first, first + len(numbers)), mode="wrap")
+    change = np.zeros_like(numbers)
+    change[:, 1:] = _changes(numbers[:, 1:], blue[:, 1:], bits)
+    # The Haar low band is half of a sum of four.
+    return _tint(pixels, _join(np.repeat(change[..., None] / 2, 4, axis=2), pixels.shape))
+
+
 def _numbers(pixels: Pixels) -> Numbers:
     """The numbers of each block, (N, 16)."""
     chroma = pixels.astype(np.float32) @ CHROMA + 128
@@ -78,11 +92,11 @@ def _numbers(pixels: Pixels) -> Numbers:
     return found
 
 
-def _changes(numbers: Numbers, blue: Numbers) -> Numbers:
+def _changes(numbers: Numbers, blue: Numbers, bits: NDArray[np.uint8]) -> Numbers:
     """What to add to the numbers that vote, (N, 15), so that each block votes for its bit. blue: of their pixels."""
     block, largest = np.arange(len(numbers)), numbers.argmax(axis=1)
     highest = numbers[block, largest]
-    below, above = _bands(highest)
+    below, above = _bands(highest, bits)
     # A change of a number is about one of blue in each of its pixels.
     fall, rise = highest - below, above - highest
     lowering = fall + CLIPPED * np.maximum(fall - blue.min(axis=(1, 2)), 0)
@@ -93,9 +107,9 @@ def _changes(numbers: Numbers, blue: Numbers) -> Numbers:
     return np.where(down[:, None], lowered, raised) - numbers
 
 
-def _bands(highest: Numbers) -> tuple[Numbers, Numbers]:
+def _bands(highest: Numbers, bits: NDArray[np.uint8]) -> tuple[Numbers, Numbers]:
     """For each block the nearest number at or below its highest, and the next above, that vote for the block's bit."""
-    middle = BAND / 2 + BAND * np.resize(BITS, len(highest)).astype(np.float32)
+    middle = BAND / 2 + BAND * bits.astype(np.float32)
     reach = BAND / 2 - MARGIN
     band = np.floor((highest - middle + reach) / (2 * BAND)) * 2 * BAND + middle
     return np.minimum(highest, band + reach), band + 2 * BAND - reach

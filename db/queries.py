@@ -209,8 +209,8 @@ def damage(engine: Engine) -> str:
 
 
 def outcomes(engine: Engine, batch_id: int, after: int = 0) -> Iterator[Row[Any]]:
-    """The batch's jobs beyond ``after`` in order of id: state, prompt, seed, and the ``path`` of the image there is."""
-    columns = (Job.id, Job.state, Job.prompt, Job.seed, Image.path)
+    """The batch's jobs beyond ``after`` in order of id: state, what names files, and the ``path`` of the image."""
+    columns = (Job.id, Job.state, Job.prompt, Job.seed, Job.init_image, Image.path)
     statement = select(*columns).outerjoin(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id)
     return _paged(engine, statement, after)
 

@@ -19,13 +19,13 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|conin\$|conout\$)(\..*)?", 
 class NumberedFiles:
     """The files of one folder whose names end in a number; new ones get the next."""
 
-    def __init__(self, folder: Path, *, head: str = "", digits: int) -> None:
+    def __init__(self, folder: Path, *, head: str = "", digits: int, first: int = 0) -> None:
         """``head`` is a regular expression of what is before the number. Raises OSError."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._digits = folder, digits
         name = re.compile(rf"{head}(\d{{1,9}})")
         found = (name.fullmatch(path.stem) for path in folder.iterdir())
-        self._next = max((int(match[1]) for match in found if match), default=-1) + 1
+        self._next = max((int(match[1]) for match in found if match), default=first - 1) + 1
 
     def add(self, source: Path, head: str = "") -> Path:
         """Give the file a second name here: ``head`` and the next free number. Raises OSError."""
@@ -34,6 +34,13 @@ class NumberedFiles:
             self._next += 1
             if give_name(source, target):
                 return target
+
+
+def add_named(source: Path, folder: Path, name: str) -> Path:
+    """Give the file a second name in the folder: ``cat.png``, or where that is taken ``cat-2.png``. Raises OSError."""
+    numbered = NumberedFiles(folder, head=re.escape(f"{name}-"), digits=1, first=2)
+    target = folder / f"{name}{source.suffix}"
+    return target if give_name(source, target) else numbered.add(source, f"{name}-")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from configs.settings import Settings
 from producer.errors import RunRefused
 from producer.gpus import visible_gpus
 from producer.init_images import check_picture, size_from
-from producer.outdir import Outdir
+from producer.outdir import Outdir, writable_folder
 from producer.prompt_lines import Chunk, PromptLine, chunks_in_order, chunks_sorted, read_lines
 
 PROMPT = "a painting of a virus monster playing guitar"
@@ -126,7 +126,7 @@ def read_run(script: str, flags: Mapping[str, Any], settings: Settings) -> Run:
     seed = random.randint(0, DRAWN_SEEDS) if values.get("seed") is None else values["seed"]
     if script == "img2img" and not values.get("init_img"):
         raise RunRefused("img2img needs --init-img, the path of the image to begin with.")
-    model = _model(values.get("ckpt"), settings.job["model"])
+    model = choose_model(values.get("ckpt"), settings.job["model"])
     width, height = _size(values, model, settings.roots)
     run = Run(
         script=script,
@@ -156,7 +156,8 @@ def read_run(script: str, flags: Mapping[str, Any], settings: Settings) -> Run:
     return run
 
 
-def _model(ckpt: str | None, model: str) -> str:
+def choose_model(ckpt: str | None, model: str) -> str:
+    """The checkpoint of the flag, else the scripts' own where it is, else the settings'. Raises as `read_run`."""
     if ckpt and Path(ckpt).suffix in (".ckpt", ".safetensors") and not Path(ckpt).expanduser().is_file():
         raise RunRefused(f"--ckpt {ckpt} does not exist; name a checkpoint file, a diffusers folder, a hub id or demo.")
     found: str = read_parameter("model", ckpt or (CHECKPOINT if Path(CHECKPOINT).is_file() else model))
@@ -213,14 +214,10 @@ def _refuse(run: Run) -> None:
 
 def _outdir(values: Mapping[str, Any]) -> Outdir:
     """The fork saved all single images and never a grid, whatever its flags said."""
-    folder = Path(values["outdir"]).expanduser().absolute()
-    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise RunRefused(f"--outdir {values['outdir']} is not a folder that can be written to; name another.")
     compvis = values["compat"] == "compvis"
     return Outdir(
-        folder=str(folder),
-        compat=values["compat"],
+        folder=writable_folder(values["outdir"]),
+        names=values["compat"],
         singles=not (compvis and values["skip_save"]),
         grid=compvis and not values["skip_grid"],
         columns=values["n_rows"] or values["n_samples"],

@@ -4,21 +4,24 @@ Both are noted in the home, a file a batch, so that a batch which was stopped go
 """
 
 import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from msgspec import DecodeError, Struct, json
+from msgspec import DecodeError, Struct, field, json
 from sqlalchemy import Row
+
+from producer.errors import RunRefused
 
 
 class Outdir(Struct, frozen=True, kw_only=True):
     """What is to be in the folder when the batch is done."""
 
     folder: str
-    #: Whose names: ``samples/00000.png``, or ``<prompt>/seed_42_00000.png``.
-    compat: Literal["compvis", "optimized"]
+    #: Whose names: ``samples/00000.png``, ``<prompt>/seed_42_00000.png``, or that of the init image.
+    names: Literal["compvis", "optimized", "init_image"] = field(name="compat")
     #: Whether single images are wanted, and grids of them.
     singles: bool = True
     grid: bool = True
@@ -68,6 +71,15 @@ class Notes:
     def _write(self, note: Note) -> None:
         self._file.write(json.encode(note) + b"\n")
         self._file.flush()
+
+
+def writable_folder(name: str) -> str:
+    """The whole path of a folder that is to be filled, and need not be there. Raises RunRefused."""
+    folder = Path(name).expanduser().absolute()
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise RunRefused(f"--outdir {name} is not a folder that can be written to; name another.")
+    return str(folder)
 
 
 def begin_notes(home: Path, batch: Row[Any], outdir: Outdir) -> None:

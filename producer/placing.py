@@ -5,6 +5,7 @@ An image there is the ledger's image under a second name, or a copy where the fi
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import Engine, Row
 
 from db import queries
 from producer.errors import OutdirUnusable
-from producer.numbered_files import NumberedFiles, folder_name
+from producer.numbered_files import NumberedFiles, add_named, folder_name
 from producer.outdir import Notes
 from producer.sheet import Entry, Sheet
 
@@ -20,10 +21,11 @@ from producer.sheet import Entry, Sheet
 class Placing:
     """Fills the outdir of one batch, in the order of its jobs."""
 
-    def __init__(self, notes: Notes, engine: Engine, batch: Row[Any], images: Path) -> None:
-        """``images``: the root of all images."""
+    def __init__(self, notes: Notes, engine: Engine, batch: Row[Any], images: Path, *, watermark: bool = False) -> None:
+        """``images``: the root of all images. ``watermark``: whether the grids get one, as the images have."""
         self.notes, self.outdir = notes, notes.outdir
         self._engine, self._batch, self._images = engine, batch, images
+        self._watermark = watermark
         self._last = 0
         self._files: dict[Path, NumberedFiles] = {}
 
@@ -60,8 +62,10 @@ class Placing:
 
     def _add(self, job: Row[Any]) -> Path:
         image = self._images / job.path
-        if self.outdir.compat == "compvis":
+        if self.outdir.names == "compvis":
             return self._numbered("samples", "").add(image)
+        if self.outdir.names == "init_image":
+            return add_named(image, Path(self.outdir.folder), Path(job.init_image).stem)
         return self._numbered(folder_name(job.prompt), r"seed_\d+_").add(image, f"seed_{job.seed}_")
 
     def _numbered(self, name: str, head: str) -> NumberedFiles:
@@ -75,6 +79,7 @@ class Placing:
         if first is None:
             return
         sheet = grid(self.outdir.columns, (first.image_width, first.image_height), self._batch.total)
+        sheet = replace(sheet, watermark=self._watermark)
         with self._refusing():
             files = NumberedFiles(Path(self.outdir.folder), head="grid-", digits=4)
             for path in sheet.save(self._entries(), files, head="grid-", suffix=".png"):

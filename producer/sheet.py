@@ -50,6 +50,8 @@ class Sheet:
     margin: int = 2
     ground: str = "black"
     caption_lines: int = 0
+    #: Whether a page gets the invisible watermark, which small pages do not hold.
+    watermark: bool = False
 
     @property
     def stride(self) -> tuple[int, int]:
@@ -107,7 +109,7 @@ class Sheet:
             at = (self.margin + column * self.stride[0], self.margin + row * self.stride[1])
             self._paste(page, entry.path, at)
             self._write(pen, entry.caption, at)
-        return page
+        return _mark(page) if self.watermark else page
 
     def _paste(self, page: "Image", path: Path, at: tuple[int, int]) -> None:
         """A picture in the middle of the cell that begins there."""
@@ -123,6 +125,15 @@ class Sheet:
         for line in caption[: self.caption_lines]:
             pen.text((x, y), _cut(line, self.cell[0]), fill=INK[self.ground], font=_font())
             y += LINE_HEIGHT
+
+
+def _mark(page: "Image") -> "Image":
+    import numpy as np
+    from PIL import Image
+
+    from configs.watermark import embed
+
+    return Image.fromarray(embed(np.asarray(page)))
 
 
 def _too_large(sheet: Sheet) -> str:

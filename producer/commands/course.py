@@ -10,11 +10,13 @@ from configs.plain_text import plain
 from configs.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy import Row
 
+    from configs.settings import Settings
     from db.ledger import Ledger
+    from producer.outdir import Outdir
     from producer.progress import Counts
     from producer.submit import Submission
 
@@ -49,6 +51,28 @@ def send(url: str, ledger: "Ledger", batch: "Row[Any]") -> None:
 
     sent = Queue(url).send_batch(ledger, batch.id)
     click.echo(f"{sent} jobs sent; `promptmill watch {batch.id}` shows how far they are.", err=True)
+
+
+def make(
+    submission: "Submission", outdir: "Outdir", remarks: "Sequence[str]", settings: "Settings", vram: int | None
+) -> None:
+    """Record a batch, make it here or where the queue is, and fill its outdir. vram: of a worker started here."""
+    from producer.options import equip_worker
+    from producer.outdir import begin_notes
+    from producer.pursuit import pursue
+    from producer.submit import record
+
+    warn(submission)
+    ledger = open_ledger()
+    for line in remarks:
+        click.echo(line, err=True)
+    equip_worker(None, vram)
+    batch = record(submission, ledger)
+    begin_notes(settings.home, batch, outdir)
+    announce(batch)
+    with filling(ledger, batch) as fill:
+        counts = pursue(settings, ledger, batch, fill)
+    conclude(ledger, batch, counts)
 
 
 def go_on(ledger: "Ledger", batch: "Row[Any]") -> None:
@@ -133,5 +157,6 @@ def _fill_outdir(ledger: "Ledger", batch: "Row[Any]") -> None:
     settings = get_settings()
     with open_notes(settings.home, batch) as notes:
         if notes:
-            Placing(notes, ledger.engine, batch, settings.images_root).finish()
+            placing = Placing(notes, ledger.engine, batch, settings.images_root, watermark=settings.watermark)
+            placing.finish()
             click.echo(notes.summary())

@@ -4,18 +4,15 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from msgspec import structs
 
-from configs.settings import PREFIX, get_settings
-from producer.commands.course import announce, conclude, filling, open_ledger, warn
+from configs.settings import PREFIX, Settings, get_settings
+from producer.commands.course import make
 from producer.errors import RunRefused
-from producer.options import ParameterType, equip_worker, worker_options
-
-if TYPE_CHECKING:
-    from producer.originals import Run
+from producer.options import ParameterType, worker_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNUSED = "Means nothing any more; says what replaces it."
@@ -23,11 +20,6 @@ LAION = (
     "--laion400m is a model of another kind than Stable Diffusion, whose .ckpt is not opened here. Save "
     "CompVis/ldm-text2im-large-256 as a diffusers folder and use `promptmill render FILE --model FOLDER`, or name a "
     "Stable Diffusion checkpoint with --ckpt."
-)
-INPAINT = (
-    "The script inpaint.py fills holes with a model that takes no prompt and is no Stable Diffusion; it is not opened "
-    "here. Give image, mask and a prompt for what is to be there: `promptmill render FILE` with the columns prompt, "
-    "init_image and mask_image."
 )
 KNN2IMG = (
     "The script knn2img.py needs a retrieval model and its search index, which are no Stable Diffusion and are not "
@@ -162,15 +154,38 @@ def img2img(context: click.Context, /, **flags: Any) -> None:
 
 
 @click.command()
-@click.option("--indir", type=click.Path(), help="Ignored.")
-@click.option("--outdir", type=click.Path(), help="Ignored.")
-@click.option("--steps", help="Ignored.")
-def inpaint(**_: Any) -> NoReturn:
-    """Say what replaces the script inpaint.py.
+@_option("--prompt", "What is to be in the holes.", type=ParameterType("negative_prompt"), default="", metavar="TEXT")
+@_option("--init-img", "Picture with a hole.", type=ParameterType("init_image"), metavar="PATH")
+@_option("--mask", "Picture that is white where the hole is.", type=ParameterType("mask_image"), metavar="PATH")
+@_option("--indir", "Folder of pairs, NAME.png and NAME_mask.png, in place of the two.", type=click.Path())
+@_option("--outdir", "Folder of the results.", type=click.Path(), default="outputs/inpaint-samples", show_default=True)
+@_option("--steps", "Steps.", type=ParameterType("steps"), default=50, show_default=True, metavar="N")
+@_option("--n_samples", "Results of each picture.", type=Whole(1, 1000), default=1, show_default=True, metavar="N")
+@_option("--scale", "Guidance.  [default: 7.5, none without a prompt]", type=ParameterType("scale"), metavar="NUMBER")
+@_option("--strength", "How much of what was in the hole is made anew.", type=ParameterType("strength"), default=1.0,
+      show_default=True, metavar="NUMBER")  # fmt: skip
+@_option("--sampler", "Sampler.", type=ParameterType("sampler"), default="DDIM", show_default=True, metavar="NAME")
+@_option("--seed", "Seed.  [default: drawn for each picture]", type=ParameterType("seed"), metavar="N")
+@_option("--ckpt", "Checkpoint.  [default: the settings' model]", type=click.Path())
+@_option("--device", "Device of the worker started here.", type=Device(), metavar="DEVICE")
+@worker_options
+def inpaint(**flags: Any) -> None:
+    """Fill the holes of pictures, as the script inpaint.py did.
 
-    Its model takes no prompt and is no Stable Diffusion.
+    A hole is what is white in a mask. What lies around it keeps its very pixels; the size is that of the picture,
+    rounded down to a multiple of 8 pixels. The result of cat.png is cat.png in the outdir, or cat-2.png where that is
+    there already: no file is ever overwritten.
+
+    \b
+    promptmill inpaint --indir photos/ --outdir filled/ --steps 50
+    promptmill inpaint --init-img cat.png --mask hole.png --prompt "a red hat"
     """
-    raise RunRefused(INPAINT)
+    from producer.inpainting import read_inpainting
+
+    settings = _settings(flags.pop("device"))
+    vram = flags.pop("vram")
+    asked = read_inpainting(flags, settings)
+    make(asked.submission(settings.chunk_size), asked.outdir, list(asked.remarks()), settings, vram)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -185,38 +200,24 @@ def knn2img(**_: Any) -> NoReturn:
 
 def _run(context: click.Context, flags: dict[str, Any]) -> None:
     from producer.originals import read_run
-    from producer.outdir import begin_notes
-    from producer.pursuit import pursue
+    from producer.remarks import remarks
     from producer.run_rows import submission_of
-    from producer.submit import record
 
-    settings = get_settings()
-    device, vram = flags.pop("device"), flags.pop("vram")
-    if device:
-        # For the worker, and for us.
-        os.environ[f"{PREFIX}DEVICE"] = device
-        settings = structs.replace(settings, device=device)
+    settings = _settings(flags.pop("device"))
+    vram = flags.pop("vram")
     run = read_run(str(context.info_name), flags, settings)
-    submission = submission_of(run, settings.chunk_size)
-    warn(submission)
-    ledger = open_ledger()
-    _remark(run, _given(context))
-    equip_worker(None, vram)
-    batch = record(submission, ledger)
-    begin_notes(settings.home, batch, run.outdir)
-    announce(batch)
-    with filling(ledger, batch) as fill:
-        counts = pursue(settings, ledger, batch, fill)
-    conclude(ledger, batch, counts)
+    make(submission_of(run, settings.chunk_size), run.outdir, list(remarks(run, _given(context))), settings, vram)
+
+
+def _settings(device: str | None) -> Settings:
+    """The settings with that device, also for the worker."""
+    settings = get_settings()
+    if not device:
+        return settings
+    os.environ[f"{PREFIX}DEVICE"] = device
+    return structs.replace(settings, device=device)
 
 
 def _given(context: click.Context) -> list[str]:
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return [name for name, source in sources.items() if source is click.core.ParameterSource.COMMANDLINE]
-
-
-def _remark(run: "Run", given: list[str]) -> None:
-    from producer.remarks import remarks
-
-    for line in remarks(run, given):
-        click.echo(line, err=True)

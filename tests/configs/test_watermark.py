@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import watermark
 from configs.watermark import TEXT, Pixels, embed, is_marked
 
 DEMO = Path(__file__).parents[2] / "docs" / "images" / "demo.png"
@@ -78,3 +79,9 @@ def test_a_small_picture_stays_as_it_is(height: int, width: int, marked: bool) -
 
 def test_the_same_picture_is_marked_the_same() -> None:
     assert np.array_equal(embed(PICTURES["clouds"]), embed(PICTURES["clouds"].copy()))
+
+
+def test_a_large_picture_is_marked_in_strips_as_if_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embed(PICTURES["sides of no multiple"])
+    monkeypatch.setattr(watermark, "STRIP", 519 * 40)
+    assert np.array_equal(embed(PICTURES["sides of no multiple"]), whole)

@@ -58,6 +58,11 @@ def test_every_flag_that_is_taken_is_a_scripts_or_our_own(name: str) -> None:
     assert accepted(name) == {*scripts, *TABLES["Flags of our own"]}
 
 
+def test_every_flag_of_inpaint_is_on_the_page() -> None:
+    section = PAGE.partition("## scripts/inpaint.py")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`--([\w-]+)`", section)) == accepted("inpaint")
+
+
 @pytest.mark.parametrize("script", RUNS)
 def test_the_defaults_are_those_of_the_page(script: str) -> None:
     page = {flag: default.strip("`") for flag, default in TABLES[script].items()}

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import Row
 
+from configs.watermark import is_marked
 from db import queries
 from db.ledger import Ledger, NewBatch
 from producer.errors import OutdirUnusable
@@ -22,40 +23,40 @@ Finish = Callable[..., None]
 class Batch:
     """A batch of some jobs in a ledger, which become images of 8x8 pixels when they are told to."""
 
-    def __init__(self, ledger: Ledger, home: Path, prompts: list[str]) -> None:
+    def __init__(self, ledger: Ledger, home: Path, prompts: list[str], **parameters: Any) -> None:
         self.ledger, self.home = ledger, home
         batch_id = ledger.create_batch(
             NewBatch(name="t", slug="t", source_sha256="0" * 64, image_format="png", total=len(prompts))
         )
-        ledger.add_jobs([job(batch_id, prompt=prompt, seed=42 + n) for n, prompt in enumerate(prompts)])
+        ledger.add_jobs([job(batch_id, prompt=prompt, seed=42 + n, **parameters) for n, prompt in enumerate(prompts)])
         ledger.open_batch(batch_id)
         self.row: Row[Any] = queries.find_batch(ledger.engine, str(batch_id))
         self.jobs = [row.id for row in queries.outcomes(ledger.engine, batch_id)]
 
-    def finish(self, *numbers: int) -> None:
+    def finish(self, *numbers: int, side: int = 8) -> None:
         for claim in self.ledger.start_jobs([self.jobs[number] for number in numbers], "w", 60):
             path = self.home / "images" / f"{claim.job_id}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (8, 8), (10 * claim.job_id, 0, 0)).save(path)
-            self.ledger.finish_job(claim, {**IMAGE, "path": path.name, "width": 8, "height": 8})
+            Image.new("RGB", (side, side), (10 * claim.job_id, 0, 0)).save(path)
+            self.ledger.finish_job(claim, {**IMAGE, "path": path.name, "width": side, "height": side})
 
-    def place(self, *, final: bool = True) -> list[str]:
+    def place(self, *, final: bool = True, watermark: bool = False) -> list[str]:
         """Fill the outdir; what is in it then."""
         with open_notes(self.home, self.row) as notes:
             assert notes
-            placing = Placing(notes, self.ledger.engine, self.row, self.home / "images")
+            placing = Placing(notes, self.ledger.engine, self.row, self.home / "images", watermark=watermark)
             placing.finish() if final else placing.advance()
             folder = Path(notes.outdir.folder)
         return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*"))
 
     def wants(self, **outdir: Any) -> "Batch":
-        begin_notes(self.home, self.row, Outdir(**{"folder": "out", "compat": "compvis", "columns": 2, **outdir}))
+        begin_notes(self.home, self.row, Outdir(**{"folder": "out", "names": "compvis", "columns": 2, **outdir}))
         return self
 
 
 @pytest.fixture
 def batch(home: Path, home_ledger: Ledger) -> Callable[..., Batch]:
-    return lambda *prompts: Batch(home_ledger, home, list(prompts) or ["a cat"] * 3)
+    return lambda *prompts, **parameters: Batch(home_ledger, home, list(prompts) or ["a cat"] * 3, **parameters)
 
 
 def test_single_images_and_a_grid_are_where_the_script_put_them(batch: Callable[..., Batch]) -> None:
@@ -73,6 +74,15 @@ def test_the_grid_has_two_black_pixels_around_each_image(batch: Callable[..., Ba
     assert page.shape == (22, 22)
     assert [page[4, 4], page[4, 14], page[14, 4], page[14, 14]] == [10, 20, 30, 0]
     assert page[:2].max() == page[:, 10:12].max() == 0
+
+
+@pytest.mark.parametrize("watermark", [True, False])
+def test_a_grid_has_the_watermark_where_images_have_it(batch: Callable[..., Batch], watermark: bool) -> None:
+    made = batch("a cat").wants(singles=False)
+    made.finish(0, side=256)
+    made.place(watermark=watermark)
+    with Image.open("out/grid-0000.png") as image:
+        assert is_marked(np.asarray(image)) == watermark
 
 
 def test_a_lone_image_is_its_own_grid() -> None:
@@ -148,9 +158,24 @@ def test_notes_of_another_ledger_are_not_ours(batch: Callable[..., Batch], home:
 
 
 def test_the_forks_folders_are_named_after_the_prompts(batch: Callable[..., Batch]) -> None:
-    made = batch("a cat", "a cat", "who? me/you").wants(compat="optimized", grid=False)
+    made = batch("a cat", "a cat", "who? me/you").wants(names="optimized", grid=False)
     made.finish(0, 1, 2)
     assert made.place() == ["a_cat/seed_42_00000.png", "a_cat/seed_43_00001.png", "who__me_you/seed_44_00000.png"]
+
+
+def test_what_is_painted_into_a_picture_has_its_name_and_overwrites_nothing(batch: Callable[..., Batch]) -> None:
+    Path("out").mkdir()
+    Path("out/my cat.png").write_text("mine")
+    made = batch(init_image="in/my cat.png").wants(names="init_image", grid=False)
+    made.finish(0, 1, 2)
+    assert made.place() == ["my cat-2.png", "my cat-3.png", "my cat-4.png", "my cat.png"]
+    assert Path("out/my cat.png").read_text() == "mine"
+
+
+def test_notes_of_an_earlier_version_are_read(batch: Callable[..., Batch]) -> None:
+    made = batch("a cat").wants(names="optimized", grid=False)
+    notes = next((made.home / "outdirs").iterdir())
+    assert b'"compat":"optimized"' in notes.read_bytes()
 
 
 def test_without_single_images_there_is_a_grid(batch: Callable[..., Batch]) -> None:
