@@ -98,6 +98,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     #: None: anywhere, where the ledger is a SQLite file; with a database server, whose clients could have a worker read
     #: any picture on its machine, the images' folder alone.
     init_roots: Roots | None = None
+    #: Folder of the wildcards that templates name. None: they name none.
+    wildcards: Path | None = None
+    #: File of styles, a ``styles.csv`` as A1111 writes it. None: there are none.
+    styles: Path | None = None
+    #: Most jobs that templates and sweeps may make of one file.
+    max_jobs: Positive = 100_000
     #: What an image file says of how it was made: all of it, or ``none``. The ledger has it in any case.
     metadata: Literal["full", "none"] = "full"
     #: Defaults of a job's parameters; they stand in a table of their own in the file.

@@ -3,6 +3,7 @@
 ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
 │   ├── InvalidPromptFile
+│   ├── InvalidTemplate
 │   ├── NoRecord
 │   ├── NoSuchModel
 │   ├── NoSuchGpu
@@ -48,6 +49,14 @@ class InvalidPromptFile(UsageError):
         if (hidden := self.total - len(lines)) > 0:
             lines.append(f"{self.problems[0].file}: {hidden} more {'problem' if hidden == 1 else 'problems'}")
         return "\n".join(lines)
+
+
+class InvalidTemplate(UsageError):
+    """Raised when a template, a wildcard or a style is not what it can be; ``column`` is what gave it."""
+
+    def __init__(self, message: str, column: str = "prompt") -> None:
+        super().__init__(message)
+        self.column = column
 
 
 class PictureUnreadable(UsageError):

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,6 +11,9 @@ from configs.byte_count import ByteCount
 from configs.errors import ConfigError
 from configs.parameters import PARAMETERS, read_parameter
 from configs.settings import PREFIX, read_preset
+
+if TYPE_CHECKING:
+    from producer.sweep import Sweep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +64,20 @@ class Tag(click.ParamType):  # type: ignore[type-arg]
         return name, wanted
 
 
+class SweepType(click.ParamType):  # type: ignore[type-arg]
+    """``steps=20,30,50``."""
+
+    name = "sweep"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Sweep":
+        from producer.sweep import read_sweep
+
+        try:
+            return read_sweep(str(value))
+        except ConfigError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 def worker_options(command: F) -> F:
     """What can be said about the worker that a command starts."""
     return click.option(
@@ -98,6 +116,7 @@ def _submission_options() -> list[Callable[[F], F]]:
     return [
         click.argument("file", type=click.Path(allow_dash=True)),
         *(_parameter_option(name) for name in FLAGS),
+        *_expansion_options(),
         click.option("--preset", help=PRESET),
         click.option("--name", help="Name of the batch.  [default: the file's name]"),
         click.option(
@@ -107,6 +126,36 @@ def _submission_options() -> list[Callable[[F], F]]:
             "--format", "image_format", type=click.Choice(["png", "jpeg", "webp"]), help="Format of the images."
         ),
     ]
+
+
+def _expansion_options() -> list[Callable[[F], F]]:
+    """Everything that makes prompts of prompts, and rows of rows."""
+    return [
+        click.option(
+            "--template", type=click.Choice(["random", "combinatorial"]),
+            help="Take prompts as templates, as in {red|blue} __animal__.",
+        ),
+        click.option(
+            "--template-seed", type=click.IntRange(0), metavar="N", help="Draws the same again.  [default: drawn]"
+        ),
+        click.option(
+            "--template-prompts", type=click.IntRange(1, 10**9), metavar="N",
+            help="Prompts drawn from each template.  [default: one an image]",
+        ),
+        click.option("--wildcards", type=click.Path(path_type=Path), metavar="FOLDER", help="Lists for templates."),
+        click.option(
+            "--sweep", type=SweepType(), multiple=True, metavar="NAME=VALUES",
+            help="steps=20,30,50 or scale=5:9:1; several make every combination.",
+        ),
+        click.option("--prepend", metavar="TEXT", help="Text before each prompt."),
+        click.option("--append", metavar="TEXT", help="Text behind each prompt."),
+        click.option("--append-negative", metavar="TEXT", help="Text behind each negative prompt."),
+        click.option("--styles", type=click.Path(path_type=Path), metavar="FILE", help="A styles.csv as of A1111."),
+        click.option("--style", multiple=True, metavar="NAME", help="A style for each prompt."),
+        click.option(
+            "--max-jobs", type=click.IntRange(1, 10**9), metavar="N", help="Most that templates and sweeps may make."
+        ),
+    ]  # fmt: skip
 
 
 def _parameter_option(name: str) -> Callable[[F], F]:

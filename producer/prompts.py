@@ -13,7 +13,8 @@ from configs.errors import ConfigError, InvalidParameter
 from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter
 from configs.roots import Roots
 from configs.samplers import OWN
-from producer.errors import InvalidPromptFile
+from producer.errors import InvalidPromptFile, InvalidTemplate
+from producer.expansion import Allowance, Expanded, Expansion, Record
 from producer.init_images import find_faults, size_from
 from producer.long_prompts import losses
 from producer.problems import Report
@@ -22,11 +23,13 @@ from producer.source import Source
 
 WARNINGS = 20
 """Most that are kept; all are counted."""
+HINT = "looks like a template, and is taken as it stands; --template random or --template combinatorial expands it"
+SWEPT_OVER = "is swept; what the cells of this column say is not heeded"
 Values = dict[str, Any]
 """Parameters by name, each of its own type."""
 
 
-class Row(Struct, frozen=True):
+class Row(Struct, frozen=True, omit_defaults=True):
     """One record of a prompt file. ``line`` is the physical line where it starts, from 1."""
 
     line: int
@@ -35,6 +38,12 @@ class Row(Struct, frozen=True):
     """Columns that are no parameters, as the file spells them; empty ones are left out."""
     noise: dict[str, Any] | None = None
     """Where the noise comes from when not from the seed alone."""
+    number: int = 0
+    """Which of its line's prompts it has; the rows of one number share a seed that is drawn."""
+    first: int = 0
+    """Images of its line in the rows before it."""
+    template: dict[str, Any] | None = None
+    """What its prompt was made of."""
 
 
 class PromptFile:
@@ -45,7 +54,7 @@ class PromptFile:
 
     ``defaults`` holds what a row gets where its cell is empty or absent: flags over preset over ``default.toml``.
     Without width or height there, they are the init image's or the checkpoint's own. ``roots`` is where init images may
-    lie; None is anywhere.
+    lie; None is anywhere. ``expansion`` is what a record becomes before it is a row, or several.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
@@ -53,9 +62,17 @@ class PromptFile:
     """
 
     def __init__(
-        self, path: Path | Literal["-"], *, defaults: Mapping[str, object], roots: Roots | None = None
+        self,
+        path: Path | Literal["-"],
+        *,
+        defaults: Mapping[str, object],
+        roots: Roots | None = None,
+        expansion: Expansion | None = None,
     ) -> None:
         self._roots = roots
+        self._expansion = expansion or Expansion()
+        self._hinted = False
+        self._unheeded = set(self._expansion.wanted.sweeps.names)
         self._defaults = _read_defaults(defaults)
         self._sampler = self._defaults.pop("sampler", None)
         self._source = Source(path)
@@ -92,25 +109,49 @@ class PromptFile:
 
     def _keep_rows(self, report: Report) -> int:
         """Write every row that is right to the temporary file, a line each; the number of their jobs."""
-        jobs, encode = 0, json.Encoder().encode
-        for line, values, tags in self._read(report):
-            parameters = Parameters(**values)
-            for name, loss in losses(parameters):
-                self.warnings.add(line, name, loss)
-            jobs += parameters.num_images
-            self._checked.write(encode(Row(line, parameters, tags)) + b"\n")
-        return jobs
+        encode, allowance = json.Encoder().encode, Allowance(self._expansion)
+        for record, tags in self._read(report):
+            if not allowance.takes(record):
+                continue
+            for row in self._expand(record, tags, report):
+                for name, loss in losses(row.parameters):
+                    self.warnings.add(row.line, name, loss)
+                self._checked.write(encode(row) + b"\n")
+        if refusal := allowance.refusal:
+            report.add(0, "", refusal)
+        return allowance.jobs
 
-    def _read(self, report: Report) -> Iterator[tuple[int, Values, dict[str, str]]]:
-        """Line, parameters and tags of the records with which nothing is wrong; what is, is reported."""
+    def _read(self, report: Report) -> Iterator[tuple[Record, dict[str, str]]]:
+        """The records with whose cells nothing is wrong, and their tags; what is, is reported."""
         for line, cells in read_records(self._source, report):
             known = report.total
             values, tags = self._read_cells(line, cells, report)
-            if report.total == known:
-                for name, message in self._resolve(values):
-                    report.add(line, name, message)
-            if report.total == known:
-                yield line, values, tags
+            if report.total > known:
+                continue
+            self._remark(line, values)
+            try:
+                yield self._expansion.read(line, values, tags), tags
+            except InvalidTemplate as error:
+                report.add(line, error.column, str(error))
+
+    def _remark(self, line: int, values: Values) -> None:
+        """Say once that a prompt looks like a template and is none."""
+        if not self._hinted and self._expansion.looks_like_one(values["prompt"]):
+            self._hinted = True
+            self.warnings.add(line, "prompt", HINT)
+
+    def _expand(self, record: Record, tags: dict[str, str], report: Report) -> Iterator[Row]:
+        """The rows of a record; what is wrong with several of them is reported once."""
+        seen = set[tuple[str, str]]()
+        for expanded in _made(record, report):
+            problems = [problem for problem in self._resolve(expanded.values) if problem not in seen]
+            for name, message in problems:
+                seen.add((name, message))
+                report.add(record.line, name, message)
+            if not seen:
+                _, number, first, template = expanded
+                parameters = Parameters(**expanded.values)
+                yield Row(record.line, parameters, tags, number=number, first=first, template=template)
 
     def _read_cells(self, line: int, cells: Cells, report: Report) -> tuple[Values, dict[str, str]]:
         values, tags = self._defaults.copy(), Values()
@@ -121,6 +162,9 @@ class PromptFile:
             key = column.name or column.heading
             # A bad prompt is not a missing one.
             target[key] = None
+            if self._unheeded.intersection(column.gives):
+                self._unheeded.difference_update(column.gives)
+                self.warnings.add(line, column.heading, SWEPT_OVER)
             try:
                 target[key] = column.read(cell)
             except ConfigError as error:
@@ -166,6 +210,14 @@ def _read_default(name: str, value: object) -> Any:
         return read_parameter(name, value)
     except ConfigError as error:
         raise InvalidParameter(f"{name}: {error}") from error
+
+
+def _made(record: Record, report: Report) -> Iterator[Expanded]:
+    """Its rows, up to the first that cannot be made, which is reported."""
+    try:
+        yield from record.rows()
+    except InvalidTemplate as error:
+        report.add(record.line, error.column, str(error))
 
 
 def _refuse(report: Report) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import structs
 from sqlalchemy import Row as BatchRow
@@ -16,6 +16,7 @@ from configs.plain_text import recordable
 from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
+from producer.expansion import Expansion, take_wanted
 from producer.problems import Report
 from producer.prompts import PromptFile, Row
 
@@ -65,10 +66,12 @@ def check(
         InvalidPromptFile: rows of it are wrong.
         ConfigError: there is no such preset, or it holds what it cannot.
     """
+    expansion = Expansion(take_wanted(flags, settings))
     given = {parameter: value for parameter, value in flags.items() if value is not None}
     preset_job = read_preset(preset).get("job", {}) if preset else {}
     defaults = {**settings.job, **preset_job, **given}
-    prompts = PromptFile("-" if file == "-" else Path(file), defaults=defaults, roots=settings.roots)
+    path: Path | Literal["-"] = "-" if file == "-" else Path(file)
+    prompts = PromptFile(path, defaults=defaults, roots=settings.roots, expansion=expansion)
     batch = NewBatch(
         name=recordable(name or prompts.name),
         slug=slug(name or Path(prompts.name).stem),
@@ -99,12 +102,15 @@ def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
 def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, Any]]:
     """The rows of the job table: one for each image of each row, with its seed."""
     index, total = 0, submission.batch.total
+    drawn, of = 0, (0, 0)
     for row in submission.prompts.rows():
         shared = _shared_values(row, batch_id, submission.batch.priority)
-        seed = secrets.randbelow(DRAWN_SEEDS) if row.parameters.seed is None else row.parameters.seed
+        if (row.line, row.number) != of:
+            of, drawn = (row.line, row.number), secrets.randbelow(DRAWN_SEEDS)
+        seed = drawn if row.parameters.seed is None else row.parameters.seed
         for image_index, (image_seed, noise) in enumerate(_images(row, seed, submission.noise_threads)):
             chunk, own = chunk_of(index, total, submission.chunk_size), {"seed": image_seed % SEEDS, "noise": noise}
-            yield {**shared, "chunk": chunk, "image_index": image_index, **own}
+            yield {**shared, "chunk": chunk, "image_index": row.first + image_index, **own}
             index += 1
 
 
@@ -152,4 +158,5 @@ def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
         "line": row.line,
         "priority": priority,
         "tags": row.tags,
+        "template": row.template,
     }
