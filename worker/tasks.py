@@ -233,7 +233,8 @@ def cause_of(error: BaseException) -> str:
 
 def parameters(job: Row[Any]) -> dict[str, Any]:
     """What was asked for, by the words of the ledger: all that another job needs to be the same."""
-    return {name: getattr(job, name) for name in (*PARAMETERS, "noise", "tags")}
+    template = {"template": job.template} if job.template else {}
+    return {name: getattr(job, name) for name in (*PARAMETERS, "noise", "tags")} | template
 
 
 def provenance(picture: Picture, worker: str) -> dict[str, Any]:
