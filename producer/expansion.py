@@ -15,6 +15,7 @@ from configs.parameters import read_parameter
 from configs.settings import Settings
 from producer.columns import fold
 from producer.errors import InvalidTemplate
+from producer.option_lines import STYLES
 from producer.styles import NO_FILE, Styles
 from producer.sweep import Sweeps
 from producer.template_parser import Mode
@@ -138,6 +139,8 @@ class Expansion:
 
     def _take_styles(self, tags: dict[str, str]) -> list[str]:
         """The styles that a record names itself; without a file of styles, such a column is a tag like any other."""
+        if self._styles is None and STYLES in tags:
+            raise InvalidTemplate(NO_FILE, STYLES)
         if self._styles is None:
             return []
         headings = [heading for heading in tags if fold(heading) in STYLE_COLUMNS]

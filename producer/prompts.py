@@ -17,6 +17,7 @@ from producer.errors import InvalidPromptFile, InvalidTemplate
 from producer.expansion import Allowance, Expanded, Expansion, Record
 from producer.init_images import find_faults, size_from
 from producer.long_prompts import losses
+from producer.option_lines import holds_options
 from producer.problems import Report
 from producer.records import Cells, read_records
 from producer.source import Source
@@ -24,6 +25,7 @@ from producer.source import Source
 WARNINGS = 20
 """Most that are kept; all are counted."""
 HINT = "looks like a template, and is taken as it stands; --template random or --template combinatorial expands it"
+OPTIONS_HINT = "has options in it, which are taken as text; lines of options begin with --prompt"
 SWEPT_OVER = "is swept; what the cells of this column say is not heeded"
 Values = dict[str, Any]
 """Parameters by name, each of its own type."""
@@ -135,10 +137,13 @@ class PromptFile:
                 report.add(line, error.column, str(error))
 
     def _remark(self, line: int, values: Values) -> None:
-        """Say once that a prompt looks like a template and is none."""
-        if not self._hinted and self._expansion.looks_like_one(values["prompt"]):
+        """Say once that a prompt looks like something else and is taken as it stands."""
+        if self._hinted:
+            return
+        hint = HINT if self._expansion.looks_like_one(values["prompt"]) else ""
+        if hint := hint or (OPTIONS_HINT if holds_options(values["prompt"]) else ""):
             self._hinted = True
-            self.warnings.add(line, "prompt", HINT)
+            self.warnings.add(line, "prompt", hint)
 
     def _expand(self, record: Record, tags: dict[str, str], report: Report) -> Iterator[Row]:
         """The rows of a record; what is wrong with several of them is reported once."""

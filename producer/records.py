@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from configs.errors import InvalidParameter
 from configs.parameters import read_text
 from producer.columns import Column, make_column, make_columns, means_prompt, repeated
+from producer.option_lines import has_options, read_options
 from producer.problems import Report
 from producer.source import Source
 
@@ -25,6 +26,8 @@ OBJECT = re.compile(r'\s*\{\s*["}]')
 def read_records(source: Source, report: Report) -> Iterator[Record]:
     """All records of the file, in the format it is found to have. What is no record is reported."""
     head, suffix = source.first_line(), source.suffix
+    if suffix not in (*DELIMITERS, *JSON_SUFFIXES) and has_options(head):
+        return _text_records(source, report)
     if suffix in JSON_SUFFIXES or (suffix not in (*DELIMITERS, ".txt") and OBJECT.match(head)):
         return _json_records(source, report)
     delimiter = None if suffix == ".txt" else _find_delimiter(head, suffix)
@@ -52,7 +55,12 @@ def _split(line: str, delimiter: str) -> list[str]:
 def _text_records(source: Source, report: Report) -> Iterator[Record]:
     column = make_column("prompt", source.folder)
     for number, line in enumerate(source.lines(report), 1):
-        if not line.isspace():
+        if has_options(line):
+            try:
+                yield number, read_options(line, source.folder)
+            except InvalidParameter as error:
+                report.add(number, "", str(error))
+        elif not line.isspace():
             yield number, ((column, line.rstrip("\r\n")),)
 
 

@@ -14,6 +14,7 @@ from configs.compat import describe_noise
 from configs.plain_text import plain
 from producer.errors import NoRecord
 from producer.history import record
+from producer.origin import describe_origin
 from producer.picture import open_picture
 from producer.table import moment, print_fields
 
@@ -94,6 +95,8 @@ def _readable(fields: Mapping[str, Any]) -> dict[str, Any]:
     if "noise" in fields:
         with suppress(ValidationError):
             fields = {**fields, "noise": describe_noise(fields["noise"])}
+    if fields.get("template"):
+        fields = {**fields, "template": describe_origin(fields["template"])}
     return {
         name: ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else value
         for name, value in fields.items()
