@@ -7,16 +7,14 @@ from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select, text
-from sqlalchemy.sql import Executable
 
 from configs.plain_text import recordable
 from db.claim import Claim
 from db.errors import NotInLedger
 from db.models import BATCHES, HOLDS, IMAGES, JOBS, WORKERS, Batch, Hold, Image, Job, JobState, Worker
+from db.reading import PAGE, paged, read
 
-#: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
-PAGE = 1000
-#: The same, where it is ids alone.
+#: Rows fetched at a time where all are wanted, and it is ids alone.
 LARGE_PAGE = 10_000
 #: Seconds that sending a batch takes at most, and jobs that are surely sent in one more.
 SENDING, SENT_A_SECOND = 10.0, 10_000.0
@@ -47,7 +45,7 @@ class JobFilter:
 def batches(engine: Engine, limit: int = 20) -> Sequence[Row[Any]]:
     """The newest batches that were submitted, newest first."""
     statement = select(BATCHES).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(limit)
-    return _read(engine, statement)
+    return read(engine, statement)
 
 
 def find_batch(engine: Engine, name: str | None) -> Row[Any]:
@@ -60,7 +58,7 @@ def find_batch(engine: Engine, name: str | None) -> Row[Any]:
     if name is not None:
         wanted = Batch.id == number if (number := id_of(name)) else Batch.name == recordable(name)
         statement = statement.where(wanted)
-    found = _read(engine, statement)
+    found = read(engine, statement)
     if not found:
         what = f"no batch {name}" if name else "no batch yet"
         raise NotInLedger(f"There is {what}; `promptmill status` lists them, `promptmill submit FILE` makes one.")
@@ -77,12 +75,12 @@ def waiting_batches(engine: Engine) -> Sequence[Row[Any]]:
     """The submitted batches that are not paused and have queued jobs, oldest first."""
     queued = exists().where(Job.batch_id == Batch.id, Job.state == JobState.QUEUED)
     open_now = (Batch.submitted_at.is_not(None), Batch.paused_at.is_(None))
-    return _read(engine, select(BATCHES).where(*open_now, queued).order_by(Batch.id))
+    return read(engine, select(BATCHES).where(*open_now, queued).order_by(Batch.id))
 
 
 def is_paused(engine: Engine, batch_id: int) -> bool:
     """Whether no job of the batch is started for now."""
-    return bool(_read(engine, select(Batch.id).where(Batch.id == batch_id, Batch.paused_at.is_not(None))))
+    return bool(read(engine, select(Batch.id).where(Batch.id == batch_id, Batch.paused_at.is_not(None))))
 
 
 def holds(engine: Engine, batch_id: int) -> Sequence[Row[Any]]:
@@ -93,27 +91,27 @@ def holds(engine: Engine, batch_id: int) -> Sequence[Row[Any]]:
         .scalar_subquery()
     )
     statement = select(HOLDS, waiting.label("jobs")).where(Hold.batch_id == batch_id)
-    return _read(engine, statement.order_by(Hold.held_at))
+    return read(engine, statement.order_by(Hold.held_at))
 
 
 def counts(engine: Engine, batch_id: int) -> dict[JobState, int]:
     """How many jobs of the batch are in each state."""
     statement = select(Job.state, func.count()).where(Job.batch_id == batch_id).group_by(Job.state)
-    found: dict[JobState, int] = dict(_read(engine, statement))  # type: ignore[arg-type]
+    found: dict[JobState, int] = dict(read(engine, statement))  # type: ignore[arg-type]
     return {state: found.get(state, 0) for state in JobState}
 
 
 def flags(engine: Engine, batch_id: int) -> dict[str, int]:
     """How many images of the batch are flagged, by the word."""
     statement = select(Image.flagged, func.count()).join(JOBS, Job.id == Image.job_id).where(Job.batch_id == batch_id)
-    return dict(_read(engine, statement.where(FLAGGED).group_by(Image.flagged).order_by(Image.flagged)))  # type: ignore[arg-type]
+    return dict(read(engine, statement.where(FLAGGED).group_by(Image.flagged).order_by(Image.flagged)))  # type: ignore[arg-type]
 
 
 def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
     queued = Job.state == JobState.QUEUED
     statement = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, queued)
-    for number, rows in groupby(_paged(engine, statement), key=attrgetter("chunk")):
+    for number, rows in groupby(paged(engine, statement), key=attrgetter("chunk")):
         yield number, [row.id for row in rows]
 
 
@@ -124,7 +122,7 @@ def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
         .join(BATCHES, Batch.id == Job.batch_id)
         .where(Job.id.in_(job_ids))
     )
-    return _read(engine, statement.order_by(Job.id))
+    return read(engine, statement.order_by(Job.id))
 
 
 def running_claims(engine: Engine, worker: str) -> list[Claim]:
@@ -136,7 +134,7 @@ def stalled_claims(engine: Engine, moment: float) -> dict[str, list[Claim]]:
     """The running jobs whose lease ended before then, by their worker."""
     statement = select(Job.worker, Job.id, Job.fence).where(RUNNING, Job.lease_until < moment)
     found: dict[str, list[Claim]] = {}
-    for row in _read(engine, statement):
+    for row in read(engine, statement):
         found.setdefault(row.worker or "", []).append(Claim(row.id, row.fence))
     return found
 
@@ -159,10 +157,10 @@ def waiting_ids(engine: Engine, now: float) -> Iterator[list[int]]:
     gone = func.coalesce(Batch.sent_at, Batch.submitted_at) + SENDING + Batch.total / SENT_A_SECOND
     batches = select(Batch.id).where(Batch.submitted_at.is_not(None), Batch.paused_at.is_(None), gone < now)
     held = exists().where(Hold.batch_id == Job.batch_id, Hold.model == Job.model)
-    for (batch_id,) in _read(engine, batches.order_by(Batch.id)):
+    for (batch_id,) in read(engine, batches.order_by(Batch.id)):
         last = 0
         mine = (Job.batch_id == batch_id, Job.state == JobState.QUEUED, ~held)
-        while page := _read(engine, select(Job.id).where(*mine, Job.id > last).order_by(Job.id).limit(LARGE_PAGE)):
+        while page := read(engine, select(Job.id).where(*mine, Job.id > last).order_by(Job.id).limit(LARGE_PAGE)):
             yield [row[0] for row in page]
             last = page[-1][0]
 
@@ -172,14 +170,14 @@ def chunks_of(engine: Engine, ids: Sequence[int]) -> Iterator[tuple[int, list[in
     place = attrgetter("priority", "batch_id", "chunk")
     statement = select(Job.id, Job.priority, Job.batch_id, Job.chunk).where(Job.state == JobState.QUEUED)
     for start in range(0, len(ids), PAGE):
-        rows = _read(engine, statement.where(Job.id.in_(ids[start : start + PAGE])))
+        rows = read(engine, statement.where(Job.id.in_(ids[start : start + PAGE])))
         for (priority, *_), chunk in groupby(sorted(rows, key=place), key=place):
             yield priority, [row.id for row in chunk]
 
 
 def workers(engine: Engine) -> Sequence[Row[Any]]:
     """All that are known, by name."""
-    return _read(engine, select(WORKERS).order_by(Worker.name))
+    return read(engine, select(WORKERS).order_by(Worker.name))
 
 
 def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None = None) -> Sequence[Row[Any]]:
@@ -187,7 +185,7 @@ def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None
     statement = _with_image().where(*_conditions(wanted)).order_by(Job.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(Job.id < before)
-    return _read(engine, statement)
+    return read(engine, statement)
 
 
 def find_job(engine: Engine, job_id: int) -> Row[Any]:
@@ -196,7 +194,7 @@ def find_job(engine: Engine, job_id: int) -> Row[Any]:
     Raises:
         NotInLedger: there is none.
     """
-    found = _read(engine, _with_image().where(Job.id == job_id))
+    found = read(engine, _with_image().where(Job.id == job_id))
     if not found:
         raise NotInLedger(f"There is no job {job_id}; `promptmill history` lists them.")
     return found[0]
@@ -204,7 +202,7 @@ def find_job(engine: Engine, job_id: int) -> Row[Any]:
 
 def damage(engine: Engine) -> str:
     """What SQLite's own check finds wrong with the file; empty when it is sound."""
-    found = _read(engine, text("PRAGMA quick_check(5)"))
+    found = read(engine, text("PRAGMA quick_check(5)"))
     return "; ".join(row[0] for row in found if row[0] != "ok")
 
 
@@ -212,16 +210,16 @@ def outcomes(engine: Engine, batch_id: int, after: int = 0) -> Iterator[Row[Any]
     """The batch's jobs beyond ``after`` in order of id: state, what names files, and the ``path`` of the image."""
     columns = (Job.id, Job.state, Job.prompt, Job.seed, Job.init_image, Image.path)
     statement = select(*columns).outerjoin(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id)
-    return _paged(engine, statement, after)
+    return paged(engine, statement, after)
 
 
 def pictures(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
     """The batch's jobs that have an image, with it, in order of id."""
-    return _paged(engine, _with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
+    return paged(engine, _with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
 
 
 def _claims(engine: Engine, statement: Select[Any]) -> list[Claim]:
-    return [Claim(row.id, row.fence) for row in _read(engine, statement)]
+    return [Claim(row.id, row.fence) for row in read(engine, statement)]
 
 
 def _with_image() -> Select[Any]:
@@ -241,15 +239,3 @@ def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
         yield Job.prompt.icontains(word, autoescape=True)
     for name, value in wanted.tags.items():
         yield Job.tags[name].as_string() == value
-
-
-def _paged(engine: Engine, statement: Select[Any], last: int = 0) -> Iterator[Row[Any]]:
-    """The rows beyond ``last`` of a select that has ``Job.id`` first, with no transaction open between pages."""
-    while page := _read(engine, statement.where(Job.id > last).order_by(Job.id).limit(PAGE)):
-        yield from page
-        last = page[-1][0]
-
-
-def _read(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
-    with engine.connect().execution_options(readonly=True) as connection:
-        return connection.execute(statement).all()

@@ -11,6 +11,7 @@ from configs.samplers import resolve
 from db import queries
 from db.models import IMAGES, JOBS, JobState
 from db.queries import JobFilter
+from db.reading import PAGE
 from producer.table import moment, print_csv, print_fields, print_json_lines, print_table
 
 #: Columns of the ledger that say how work was handed out, and mean nothing afterwards.
@@ -52,7 +53,7 @@ def find_jobs(
 
 def _pages(engine: Engine, wanted: JobFilter, limit: int | None, before: int | None) -> Iterator[Row[Any]]:
     while limit is None or limit > 0:
-        size = queries.PAGE if limit is None else min(limit, queries.PAGE)
+        size = PAGE if limit is None else min(limit, PAGE)
         page = queries.history(engine, wanted, limit=size, before=before)
         yield from page
         if len(page) < size:

@@ -1,0 +1,59 @@
+"""How the making of a batch went: the reads of its report."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Row, func, select
+
+from db.models import IMAGES, JOBS, Image, Job, JobState
+from db.reading import PAGE, paged, read
+
+
+def makings(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
+    """Of every image: id of its job, ``worker``, ``device``, ``created_at`` and ``seconds``."""
+    columns = (Job.id, Image.worker, Image.device, Image.created_at, Image.seconds)
+    return paged(engine, select(*columns).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id))
+
+
+def failures(engine: Engine, batch_id: int) -> Sequence[Row[Any]]:
+    """The causes of failed jobs, the most frequent first: ``cause``, ``jobs``, ``job_id`` and ``message`` of one."""
+    failed = (
+        select(Job.cause, func.count().label("jobs"), func.min(Job.id).label("job_id"))
+        .where(Job.batch_id == batch_id, Job.state == JobState.FAILED)
+        .group_by(Job.cause)
+        .subquery()
+    )
+    statement = select(failed, Job.message).join(JOBS, Job.id == failed.c.job_id)
+    return read(engine, statement.order_by(failed.c.jobs.desc(), failed.c.cause))
+
+
+def slowest(engine: Engine, batch_id: int, limit: int) -> Sequence[Row[Any]]:
+    """The jobs whose images were longest in the making, with ``path`` and ``image_seconds``."""
+    statement = select(JOBS, Image.path, Image.seconds.label("image_seconds")).join(IMAGES, Image.job_id == Job.id)
+    statement = statement.where(Job.batch_id == batch_id)
+    return read(engine, statement.order_by(Image.seconds.desc(), Job.id).limit(limit))
+
+
+def tag_names(engine: Engine, batch_id: int) -> list[str]:
+    """The tags that the batch's first jobs have, in the file's order."""
+    statement = select(Job.tags).where(Job.batch_id == batch_id).order_by(Job.id).limit(PAGE)
+    return list(dict.fromkeys(name for (tags,) in read(engine, statement) for name in tags))
+
+
+def images_by_tag(engine: Engine, batch_id: int, name: str) -> dict[str, int]:
+    """How many images the batch has for each value of a tag, most first; without it, they are under an empty one."""
+    value = _value(name)
+    statement = (
+        select(value, func.count()).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id).group_by(value)
+    )
+    return dict(read(engine, statement.order_by(func.count().desc(), value)))  # type: ignore[arg-type]
+
+
+def picture_paths(engine: Engine, batch_id: int, tag: str) -> Iterator[Row[Any]]:
+    """Of every image: id and ``prompt`` of its job, its ``path``, and the ``value`` of the tag."""
+    columns = (Job.id, Job.prompt, Image.path, _value(tag).label("value"))
+    return paged(engine, select(*columns).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id))
+
+
+def _value(tag: str) -> ColumnElement[str]:
+    return func.coalesce(Job.tags[tag].as_string(), "")

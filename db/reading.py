@@ -1,0 +1,25 @@
+"""How the ledger is read: statements whose transaction ends before anything is done with the rows."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Engine, Row, Select
+from sqlalchemy.sql import Executable
+
+from db.models import Job
+
+#: Rows fetched at a time where all are wanted: a long read keeps SQLite from shortening its log.
+PAGE = 1000
+
+
+def read(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
+    """All rows of a select."""
+    with engine.connect().execution_options(readonly=True) as connection:
+        return connection.execute(statement).all()
+
+
+def paged(engine: Engine, statement: Select[Any], last: int = 0) -> Iterator[Row[Any]]:
+    """The rows beyond ``last`` of a select that has ``Job.id`` first, with no transaction open between pages."""
+    while page := read(engine, statement.where(Job.id > last).order_by(Job.id).limit(PAGE)):
+        yield from page
+        last = page[-1][0]
