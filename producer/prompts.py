@@ -2,7 +2,7 @@
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from producer.long_prompts import losses
 from producer.option_lines import holds_options
 from producer.problems import Report
 from producer.records import Cells, read_records
+from producer.repeats import Repeats, Watch
 from producer.source import Source
 
 WARNINGS = 20
@@ -46,6 +47,8 @@ class Row(Struct, frozen=True, omit_defaults=True):
     """Images of its line in the rows before it."""
     template: dict[str, Any] | None = None
     """What its prompt was made of."""
+    recipe: bytes = b""
+    """The digest of all that its images share (`configs.content_key`); empty where nobody wanted it."""
 
 
 class PromptFile:
@@ -56,7 +59,8 @@ class PromptFile:
 
     ``defaults`` holds what a row gets where its cell is empty or absent: flags over preset over ``default.toml``.
     Without width or height there, they are the init image's or the checkpoint's own. ``roots`` is where init images may
-    lie; None is anywhere. ``expansion`` is what a record becomes before it is a row, or several.
+    lie; None is anywhere. ``expansion`` is what a record becomes before it is a row, or several. ``recipe_of`` gives
+    rows their recipes; without it none is seen to repeat another.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
@@ -70,8 +74,10 @@ class PromptFile:
         defaults: Mapping[str, object],
         roots: Roots | None = None,
         expansion: Expansion | None = None,
+        recipe_of: Callable[[Parameters], bytes] | None = None,
     ) -> None:
         self._roots = roots
+        self._recipe_of, self._watch = recipe_of, Watch() if recipe_of else None
         self._expansion = expansion or Expansion()
         self._hinted = False
         self._unheeded = set(self._expansion.wanted.sweeps.names)
@@ -109,6 +115,11 @@ class PromptFile:
         self._checked.seek(0)
         yield from map(json.Decoder(Row).decode, self._checked)
 
+    def repeats(self) -> Repeats:
+        """Its rows that ask for what earlier ones ask for."""
+        assert self._watch, "it has no recipes"
+        return self._watch.find(self._source.label, self.rows)
+
     def _keep_rows(self, report: Report) -> int:
         """Write every row that is right to the temporary file, a line each; the number of their jobs."""
         encode, allowance = json.Encoder().encode, Allowance(self._expansion)
@@ -118,6 +129,8 @@ class PromptFile:
             for row in self._expand(record, tags, report):
                 for name, loss in losses(row.parameters):
                     self.warnings.add(row.line, name, loss)
+                if self._watch:
+                    self._watch.see(row)
                 self._checked.write(encode(row) + b"\n")
         if refusal := allowance.refusal:
             report.add(0, "", refusal)
@@ -156,7 +169,8 @@ class PromptFile:
             if not seen:
                 _, number, first, template = expanded
                 parameters = Parameters(**expanded.values)
-                yield Row(record.line, parameters, tags, number=number, first=first, template=template)
+                recipe = self._recipe_of(parameters) if self._recipe_of else b""
+                yield Row(record.line, parameters, tags, None, number, first, template, recipe)
 
     def _read_cells(self, line: int, cells: Cells, report: Report) -> tuple[Values, dict[str, str]]:
         values, tags = self._defaults.copy(), Values()

@@ -2,9 +2,9 @@
 
 import re
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,13 +12,16 @@ from msgspec import structs
 from sqlalchemy import Row as BatchRow
 
 from configs.compat import Course, images
+from configs.content_key import content_key
 from configs.plain_text import recordable
 from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
+from producer.contents import Contents
 from producer.expansion import Expansion, take_wanted
 from producer.problems import Report
 from producer.prompts import PromptFile, Row
+from producer.repeats import Repeats
 
 #: Jobs recorded in one transaction.
 INSERT_SIZE = 5_000
@@ -48,6 +51,12 @@ class Submission:
     chunk_size: int
     #: As the setting of that name.
     noise_threads: int | None = None
+    #: What the rows refer to.
+    contents: Contents = field(default_factory=Contents)
+    #: Rows that ask for what others ask for; None where that is as it should be.
+    repeats: Repeats | None = None
+    #: For each image of the rows in their order whether it becomes a job; None: all do.
+    chosen: Sequence[int] | None = None
 
 
 def check(
@@ -71,7 +80,10 @@ def check(
     preset_job = read_preset(preset).get("job", {}) if preset else {}
     defaults = {**settings.job, **preset_job, **given}
     path: Path | Literal["-"] = "-" if file == "-" else Path(file)
-    prompts = PromptFile(path, defaults=defaults, roots=settings.roots, expansion=expansion)
+    contents = Contents(settings.home)
+    prompts = PromptFile(
+        path, defaults=defaults, roots=settings.roots, expansion=expansion, recipe_of=contents.recipe_of
+    )
     batch = NewBatch(
         name=recordable(name or prompts.name),
         slug=slug(name or Path(prompts.name).stem),
@@ -81,7 +93,12 @@ def check(
         priority=priority,
     )
     return Submission(
-        prompts=prompts, batch=batch, chunk_size=settings.chunk_size, noise_threads=settings.noise_threads
+        prompts=prompts,
+        batch=batch,
+        chunk_size=settings.chunk_size,
+        noise_threads=settings.noise_threads,
+        contents=contents,
+        repeats=prompts.repeats(),
     )
 
 
@@ -100,18 +117,28 @@ def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
 
 
 def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, Any]]:
-    """The rows of the job table: one for each image of each row, with its seed."""
-    index, total = 0, submission.batch.total
+    """The rows of the job table: one for each image that is chosen, with its seed."""
+    index, total, size = 0, submission.batch.total, submission.chunk_size
+    chosen = iter(repeat(1) if submission.chosen is None else submission.chosen)
     drawn, of = 0, (0, 0)
     for row in submission.prompts.rows():
         shared = _shared_values(row, batch_id, submission.batch.priority)
         if (row.line, row.number) != of:
             of, drawn = (row.line, row.number), secrets.randbelow(DRAWN_SEEDS)
         seed = drawn if row.parameters.seed is None else row.parameters.seed
-        for image_index, (image_seed, noise) in enumerate(_images(row, seed, submission.noise_threads)):
-            chunk, own = chunk_of(index, total, submission.chunk_size), {"seed": image_seed % SEEDS, "noise": noise}
-            yield {**shared, "chunk": chunk, "image_index": row.first + image_index, **own}
-            index += 1
+        images = zip(_images(row, seed, submission.noise_threads), content_keys(row, submission), chosen, strict=False)
+        for image_index, ((image_seed, noise), key, wanted) in enumerate(images, row.first):
+            if wanted:
+                own = {"chunk": chunk_of(index, total, size), "image_index": image_index, "content_key": key}
+                yield {**shared, **own, "seed": image_seed % SEEDS, "noise": noise}
+                index += 1
+
+
+def content_keys(row: Row, submission: Submission) -> Iterator[bytes]:
+    """Those of a row's images, in their order: the same whatever seed is drawn."""
+    asked, recipe = row.parameters.seed, row.recipe or submission.contents.recipe_of(row.parameters)
+    for index, (seed, noise) in enumerate(_images(row, asked or 0, submission.noise_threads)):
+        yield content_key(recipe, None if asked is None else seed, index, noise)
 
 
 def _images(row: Row, seed: int, threads: int | None) -> Iterator[tuple[int, dict[str, Any] | None]]:

@@ -19,6 +19,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from configs.checkpoints import PIPELINES, Way, checkpoint_path, choose_way
 from configs.models import find_model
 from configs.parameters import AUTOCAST, PRECISIONS
+from configs.weight_files import hash_files
 from worker.errors import (
     CheckpointBroken,
     CheckpointMissing,
@@ -36,7 +37,6 @@ from worker.plain import PlainCheckpoint, find_pipeline, open_plain
 from worker.single_file import load_single_file
 from worker.text import TextEncoder
 from worker.weight_file import open_weight_file
-from worker.weights import hash_files
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ import diffusers
 import torch
 import transformers
 
+from configs.weight_files import hash_files, holds_weights
 from worker.errors import CheckpointBroken, CheckpointUnsupported, refusing
 from worker.folder_files import read_json
-from worker.weights import find_weights, hash_files, holds_weights, read_header
+from worker.weights import find_weights, read_header
 
 LIBRARIES: Mapping[str, ModuleType] = {"diffusers": diffusers, "transformers": transformers}
 

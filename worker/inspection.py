@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.checkpoints import CLASSES, Way, choose_way
+from configs.checkpoints import Way, choose_way
+from configs.weight_files import hash_files, weighty_components
 from worker.errors import CheckpointBroken, CheckpointMissing
 from worker.families import EMA, find_family
 from worker.folder_files import check_files, read_json
 from worker.weight_file import open_weight_file
-from worker.weights import find_weights, hash_files, holds_weights, read_header
+from worker.weights import find_weights, read_header
 
 PRECISIONS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 KINDS = {"sd-v1": "Stable Diffusion 1.x", "sd-v2": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
@@ -48,10 +49,8 @@ def weight_files(folder: Path) -> list[Path]:
     """Those of a diffusers folder that decide its hash, in the hash's order. Raises CheckpointRefused."""
     index = read_json(folder / "model_index.json")
     way = find_way(folder, index)
-    names = [*CLASSES] if way is not Way.PLAIN else [name for name in index if holds_weights(folder / name)]
-    if way is Way.SD:
-        names.remove("text_encoder_2")
-    return [file for name in sorted(names) for file in find_weights(folder / name)[0]]
+    names = weighty_components(folder, way, index)
+    return [file for name in names for file in find_weights(folder / name)[0]]
 
 
 def find_way(folder: Path, index: Mapping[str, Any]) -> Way:

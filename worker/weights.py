@@ -1,39 +1,23 @@
-"""Weight files: found, checked and hashed as files, before anything is loaded."""
+"""Weight files: found and checked as files, before anything is loaded."""
 
-import hashlib
 import json
-import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from configs.weight_files import choose_weights
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
 
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-WEIGHTS = re.compile(r"(?:model|diffusion_pytorch_model)(?P<variant>\.\w+)?(?:-\d+-of-\d+)?\.safetensors")
 GIT_LFS = b"version https://git-lfs"
 HEADER_LIMIT = 100_000_000
 """Bytes; the safetensors format's own limit."""
 
 
 def find_weights(component: Path) -> tuple[list[Path], str | None]:
-    """The safetensors files of a component's folder, and their variant (`fp16` in `model.fp16.safetensors`).
-
-    The plain files are taken where both are there, so that the hash does not depend on the device.
-    """
-    variants: dict[str | None, list[Path]] = {}
-    for path in sorted(component.glob("*.safetensors")):
-        if match := WEIGHTS.fullmatch(path.name):
-            variants.setdefault(match["variant"] and match["variant"][1:], []).append(path)
-    for variant in (None, "fp16", *variants):
-        if variant in variants:
-            return variants[variant], variant
-    raise _no_weights(component)
-
-
-def holds_weights(component: Path) -> bool:
-    """Whether a component is a model: its folder has weights, be they pickles."""
-    return any(path.suffix in (".safetensors", *PICKLES) for path in component.glob("*"))
+    """The safetensors files of a component's folder, and their variant. Raises CheckpointRefused where it has none."""
+    files, variant = choose_weights(component)
+    if not files:
+        raise _no_weights(component)
+    return files, variant
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -57,17 +41,6 @@ def read_header(path: Path) -> dict[str, Any]:
     if size != 8 + length + end:
         raise CheckpointBroken(f"{path} has {size} bytes and should have {8 + length + end}; download it again.")
     return header
-
-
-def hash_files(paths: Iterable[Path], progress: Callable[[int], object] = lambda _: None) -> str:
-    """sha256 over the files' contents in the order given; of a single file, the file's own. progress: told of bytes."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                progress(len(block))
-    return digest.hexdigest()
 
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def warn(submission: "Submission") -> None:
         click.echo(f"Warning: {problem}", err=True)
     if hidden := warnings.total - len(warnings.problems):
         click.echo(f"Warning: {hidden} more of the same kind; the worker's log has them all.", err=True)
+    for message in submission.repeats.messages() if submission.repeats else ():
+        click.echo(f"Warning: {message}.", err=True)
 
 
 def announce(batch: "Row[Any]") -> None:
