@@ -1,7 +1,9 @@
 """Tiny pipelines with random weights: the real classes, saved as diffusers folders; and plain calls of them."""
 
+import copy
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -284,10 +286,16 @@ def open_pipeline(checkpoint: Checkpoint, sample: Sample) -> Any:
 
 
 def make_scheduler(checkpoint: Checkpoint, name: str) -> Any:
-    sampler = samplers.resolve(name)
-    kind = getattr(diffusers, sampler.scheduler or checkpoint.scheduler_config["_class_name"])
+    return copy.deepcopy(_new_scheduler(json.dumps(checkpoint.scheduler_config), name))
+
+
+@cache
+def _new_scheduler(config: str, name: str) -> Any:
+    """Once each: DPM2 plans a thousand steps when it is made."""
+    sampler, saved = samplers.resolve(name), json.loads(config)
+    kind = getattr(diffusers, sampler.scheduler or saved["_class_name"])
     options = {"clip_sample": False, **({"skip_prk_steps": True} if name == "PLMS" else {}), **sampler.options}
-    return kind.from_config({**checkpoint.scheduler_config, **options})
+    return kind.from_config({**saved, **options})
 
 
 def save_checker(folder: Path, *, threshold: float = 0.0, side: int = 32, **vision: Any) -> Path:

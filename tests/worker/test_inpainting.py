@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from PIL import Image
+from torch import Tensor
 
 from tests.worker.conftest import CPU
 from tests.worker.pipelines import call_pipeline, save_sd, save_sdxl
@@ -69,6 +72,20 @@ def masks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.png" for name in pictures}
 
 
+@pytest.fixture(scope="module")
+def pipelines_latents() -> Callable[[Checkpoint, Sample], Tensor]:
+    """What a plain pipeline call makes of a sample; made once."""
+    made: dict[tuple[str, Sample], Tensor] = {}
+
+    def make(painter: Checkpoint, sample: Sample) -> Tensor:
+        key = painter.name, sample
+        if key not in made:
+            made[key] = call_pipeline(painter, sample, output_type="latent")
+        return made[key]
+
+    return make
+
+
 @pytest.fixture
 def make_job(make_sample: Any, init_image: Path, masks: dict[str, Path]) -> Any:
     """A sample with an init image and the mask of that name."""
@@ -93,14 +110,17 @@ def test_alone_along_an_object_latents_are_the_pipelines_bit_for_bit(
 
 @pytest.mark.parametrize("sampler", ["DDIM", "Heun", "LMS", "DPM2", "DPM++ 2M Karras", "DPM2 a", "UniPC"])
 @pytest.mark.parametrize("sampling", ["tables", "objects"])
-def test_every_kind_of_sampler_puts_back_what_is_kept(opened: Any, make_job: Any, sampler: str, sampling: Any) -> None:
+def test_every_kind_of_sampler_puts_back_what_is_kept(
+    opened: Any, make_job: Any, pipelines_latents: Any, sampler: str, sampling: Any
+) -> None:
     sample, painter = make_job("noise", sampler=sampler), opened("plain")
     found = Renderer(painter, sampling=sampling).fly([sample])[0].latents
-    expected = call_pipeline(painter, sample, output_type="latent")
+    expected = pipelines_latents(painter, sample)
     assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
 
 
-def mixed_queue(make_job: Any, make_sample: Any, init_image: Path) -> list[Sample]:
+@pytest.fixture
+def queue(make_job: Any, make_sample: Any, init_image: Path) -> list[Sample]:
     """From noise, from an image, from behind masks; of unlike steps, samplers and scales."""
     return [
         make_job(seed=1),
@@ -112,12 +132,18 @@ def mixed_queue(make_job: Any, make_sample: Any, init_image: Path) -> list[Sampl
     ]
 
 
-def as_the_pipeline_wants_it(painter: Checkpoint, sample: Sample, init_image: Path, white: Path) -> Sample:
+@pytest.fixture
+def as_the_pipeline_wants_it(init_image: Path, masks: dict[str, Path]) -> Callable[[Checkpoint, Sample], Sample]:
     """A UNet that sees masks is shown a white one where there is none."""
-    if painter.unet.config.in_channels == 4 or sample.mask_image:
-        return sample
-    strength = sample.strength if sample.init_image else 1.0
-    return replace(sample, init_image=sample.init_image or init_image, mask_image=white, strength=strength)
+
+    def change(painter: Checkpoint, sample: Sample) -> Sample:
+        if painter.unet.config.in_channels == 4 or sample.mask_image:
+            return sample
+        strength = sample.strength if sample.init_image else 1.0
+        begun = {"init_image": sample.init_image or init_image, "mask_image": masks["white"]}
+        return replace(sample, **begun, strength=strength)
+
+    return change
 
 
 class Recorder(Renderer):
@@ -133,17 +159,15 @@ class Recorder(Renderer):
 @pytest.mark.parametrize("painter", SAVED, indirect=True)
 @pytest.mark.parametrize("sampling", ["tables", "objects"])
 def test_in_a_mixed_queue_latents_are_the_pipelines(
-    open_engine: Any, painter: Checkpoint, make_job: Any, make_sample: Any, init_image: Path, masks: Any, sampling: Any
-) -> None:
+    open_engine: Any, painter: Checkpoint, queue: list[Sample], as_the_pipeline_wants_it: Any,
+    pipelines_latents: Any, sampling: Any,
+) -> None:  # fmt: skip
     renderer = Recorder(painter, sampling=sampling)
     with open_engine(renderer=renderer, max_rows=16) as engine:
-        queue = mixed_queue(make_job, make_sample, init_image)
         pictures = [future.result() for future in [engine.submit(sample) for sample in queue]]
     assert max(picture.rows for picture in pictures) > 6
     for flight in renderer.landed:
-        expected = call_pipeline(
-            painter, as_the_pipeline_wants_it(painter, flight.sample, init_image, masks["white"]), output_type="latent"
-        )
+        expected = pipelines_latents(painter, as_the_pipeline_wants_it(painter, flight.sample))
         assert (flight.latents - expected).abs().max() <= 1e-4 * expected.abs().max(), flight.sample
 
 
@@ -181,9 +205,8 @@ def test_a_lone_strength_of_one_forgets_what_was_there(
     assert np.array_equal(*found)
 
 
-def test_exact_mode_holds_for_masks(painter: Checkpoint, make_job: Any, make_sample: Any, init_image: Path) -> None:
+def test_exact_mode_holds_for_masks(painter: Checkpoint, queue: list[Sample]) -> None:
     renderer = Renderer(painter, layout=partial(padded, 12))
-    queue = mixed_queue(make_job, make_sample, init_image)
     together = renderer.fly(queue)
     for flight, sample in zip(together, queue, strict=True):
         alone = renderer.fly([sample])[0]
@@ -244,24 +267,21 @@ def test_an_image_that_is_not_finite_is_made_again_with_its_mask(
     assert np.array_equal(made.pixels[kept], np.asarray(Image.open(init_image))[kept])
 
 
-class Counter:
-    """Counts the rows of each UNet call."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.rows: list[int] = []
-        checkpoint.unet.register_forward_pre_hook(lambda _, inputs: self.rows.append(len(inputs[0])))
-
-
 @pytest.mark.parametrize(("strength", "calls"), [(0.75, 37), (1.0, 50), (0.02, 1)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_strength_says_how_many_steps_are_run(
-    opened: Any, make_job: Any, strength: float, calls: int, masked: bool
+    opened: Any, make_job: Any, monkeypatch: pytest.MonkeyPatch, strength: float, calls: int, masked: bool
 ) -> None:
-    job = make_job(strength=strength, steps=50)
-    painter = opened("plain")
-    counter = Counter(painter)
+    rows: list[int] = []
+
+    def predict(latents: Tensor, *_: Any, **__: Any) -> UNet2DConditionOutput:
+        rows.append(len(latents))
+        return UNet2DConditionOutput(sample=latents)
+
+    painter, job = opened("plain"), make_job(strength=strength, steps=50)
+    monkeypatch.setattr(painter.unet, "forward", predict)
     Renderer(painter).fly([job if masked else replace(job, mask_image=None)])
-    assert counter.rows == [2] * calls
+    assert rows == [2] * calls
 
 
 @pytest.mark.parametrize("sampler", ["PLMS", "Own"])

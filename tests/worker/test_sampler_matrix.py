@@ -58,7 +58,7 @@ def make_case(index: int, init_images: dict[int, Path]) -> Sample:
     sampler, start, (width, height) = CASES[index]
     begun = {"steps": 8, "strength": 0.6, "init_image": init_images[width]}
     fields: dict[str, Any] = begun if start == "img2img" else {}
-    fields = {"steps": 4 + index % 3, "scale": (7.5, 1.0, 4.0)[index % 3], "seed": index, **fields}
+    fields = {"steps": 4 + index // 2 % 3, "scale": (7.5, 1.0, 4.0)[index % 3], "seed": index, **fields}
     return Sample(
         model="tiny",
         prompt=f"picture {index}",
@@ -90,15 +90,19 @@ def plain(checkpoint: Checkpoint) -> Callable[[Sample], Plain]:
     return make
 
 
+@pytest.fixture(scope="module")
+def along_objects(checkpoint: Checkpoint) -> Renderer:
+    return Renderer(checkpoint, sampling="objects")
+
+
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda i: f"{CASES[i][0]}-{CASES[i][1]}-{CASES[i][2][0]}")
 def test_alone_along_an_object_an_image_is_the_pipelines_bit_for_bit(
-    checkpoint: Checkpoint, plain: Any, init_images: dict[int, Path], index: int
+    along_objects: Renderer, plain: Any, init_images: dict[int, Path], index: int
 ) -> None:
     sample = make_case(index, init_images)
-    renderer = Renderer(checkpoint, sampling="objects")
-    flights = renderer.fly([sample])
+    flights = along_objects.fly([sample])
     assert torch.equal(flights[0].latents, plain(sample).latents)
-    assert np.array_equal(renderer.decode(flights)[0], plain(sample).pixels)
+    assert np.array_equal(along_objects.decode(flights)[0], plain(sample).pixels)
 
 
 class Recorder(Renderer):
@@ -115,7 +119,8 @@ class Recorder(Renderer):
 def test_in_a_mixed_queue_latents_are_the_pipelines(
     open_engine: Any, checkpoint: Checkpoint, plain: Any, init_images: dict[int, Path], sampling: Any
 ) -> None:
-    mixed = [make_case(index, init_images) for index in range(len(CASES))]
+    # Every sampler and start, in one of the two sizes.
+    mixed = [make_case(index, init_images) for index in range(len(CASES)) if (index + index // 2) % 2]
     random.Random(0).shuffle(mixed)
     renderer = Recorder(checkpoint, sampling=sampling)
     with open_engine(renderer=renderer, max_rows=16) as engine:
