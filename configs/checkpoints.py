@@ -12,6 +12,7 @@ from configs.models import find_model
 
 SHIPPED = Path(__file__).with_name("checkpoints")
 DEMO = "demo"
+DEMO_PLACE = str(SHIPPED / DEMO)
 
 
 class Way(Enum):
@@ -62,7 +63,7 @@ HEADER_LIMIT = 100_000_000
 def checkpoint_path(model: str) -> str:
     """The place of a model: the shipped folder of ``demo``, that of a name, a path, or a hub id as it is."""
     if model == DEMO:
-        return str(SHIPPED / DEMO)
+        return DEMO_PLACE
     found = find_model(model)
     return found.path if found else model
 

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
@@ -120,33 +120,44 @@ def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, An
     """The rows of the job table: one for each image that is chosen, with its seed."""
     index, total, size = 0, submission.batch.total, submission.chunk_size
     chosen = iter(repeat(1) if submission.chosen is None else submission.chosen)
-    drawn, of = 0, (0, 0)
+    seed_of = Draws()
     for row in submission.prompts.rows():
         shared = _shared_values(row, batch_id, submission.batch.priority)
-        if (row.line, row.number) != of:
-            of, drawn = (row.line, row.number), secrets.randbelow(DRAWN_SEEDS)
-        seed = drawn if row.parameters.seed is None else row.parameters.seed
-        images = zip(_images(row, seed, submission.noise_threads), content_keys(row, submission), chosen, strict=False)
-        for image_index, ((image_seed, noise), key, wanted) in enumerate(images, row.first):
-            if wanted:
-                own = {"chunk": chunk_of(index, total, size), "image_index": image_index, "content_key": key}
-                yield {**shared, **own, "seed": image_seed % SEEDS, "noise": noise}
+        keyed = zip(images_of(row, seed_of(row), submission.noise_threads), content_keys(row, submission), strict=True)
+        for image_index, ((seed, noise), key) in enumerate(keyed, row.first):
+            if next(chosen):
+                chunk = chunk_of(index, total, size)
+                own = {"seed": seed % SEEDS, "noise": noise, "content_key": key}
+                yield {**shared, "chunk": chunk, "image_index": image_index, **own}
                 index += 1
 
 
-def content_keys(row: Row, submission: Submission) -> Iterator[bytes]:
+class Draws:
+    """The seeds of rows: drawn where they give none, one for all rows of a prompt of a line."""
+
+    def __init__(self) -> None:
+        self._of, self._drawn = (0, 0), 0
+
+    def __call__(self, row: Row) -> int:
+        if row.parameters.seed is not None:
+            return row.parameters.seed
+        if (row.line, row.number) != self._of:
+            self._of, self._drawn = (row.line, row.number), secrets.randbelow(DRAWN_SEEDS)
+        return self._drawn
+
+
+def content_keys(row: Row, submission: Submission) -> list[bytes]:
     """Those of a row's images, in their order: the same whatever seed is drawn."""
     asked, recipe = row.parameters.seed, row.recipe or submission.contents.recipe_of(row.parameters)
-    for index, (seed, noise) in enumerate(_images(row, asked or 0, submission.noise_threads)):
-        yield content_key(recipe, None if asked is None else seed, index, noise)
+    images = enumerate(images_of(row, asked or 0, submission.noise_threads))
+    return [content_key(recipe, None if asked is None else seed, index, noise) for index, (seed, noise) in images]
 
 
-def _images(row: Row, seed: int, threads: int | None) -> Iterator[tuple[int, dict[str, Any] | None]]:
+def images_of(row: Row, seed: int, threads: int | None) -> Iterable[tuple[int, dict[str, Any] | None]]:
     """Seed and noise of each of a row's images. In a compatibility mode a row is a run, unless it says its noise."""
     wanted = row.parameters
     if wanted.compat is None or row.noise is not None:
-        yield from ((seed + number, row.noise) for number in range(wanted.num_images))
-        return
+        return [(seed + number, row.noise) for number in range(wanted.num_images)]
     course = Course(
         mode=wanted.compat,
         sampler=wanted.sampler,
@@ -157,7 +168,7 @@ def _images(row: Row, seed: int, threads: int | None) -> Iterator[tuple[int, dic
         strength=wanted.strength if wanted.init_image else None,
         threads=threads,
     )
-    yield from ((image.seed, image.noise.record()) for image in images(course, [[row] * wanted.num_images]))
+    return ((image.seed, image.noise.record()) for image in images(course, [[row] * wanted.num_images]))
 
 
 def chunk_of(index: int, total: int, size: int) -> int:
