@@ -3,12 +3,15 @@
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 from msgspec import structs
 
+from configs.errors import ConfigError
+from configs.parameters import read_parameter
 from configs.settings import PREFIX, Settings, get_settings
 from producer.commands.course import make
 from producer.errors import RunRefused
@@ -42,6 +45,18 @@ class Whole(click.ParamType):  # type: ignore[type-arg]  # older releases of cli
             return number
         multiple = f", a multiple of {self.multiple}" if self.multiple > 1 else ""
         self.fail(f"{text!r} is not a whole number from {self.low} to {self.high}{multiple}.", param, ctx)
+
+
+class Guidance(click.ParamType):  # type: ignore[type-arg]
+    """A scale that guides; of less the originals made other pictures than we do."""
+
+    name = "guidance"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        with suppress(ConfigError):
+            if (scale := float(read_parameter("scale", value))) >= 1:
+                return scale
+        self.fail(f"{value!r} is not a number from 1 to 100.", param, ctx)
 
 
 class Device(click.ParamType):  # type: ignore[type-arg]
@@ -86,7 +101,7 @@ SHARED = (
     _option("--f", UNUSED, type=Whole(1, 1024), metavar="N"),
     _option("--n_samples", "Images of an iteration, or of each prompt.", type=Whole(1, 1000), metavar="N"),
     _option("--n_rows", "Images per row of the grid; 0 is n_samples.", type=Whole(0, 1000), metavar="N"),
-    _option("--scale", "Guidance, from 1.", type=ParameterType("scale"), metavar="NUMBER"),
+    _option("--scale", "Guidance, from 1.", type=Guidance(), metavar="NUMBER"),
     _option("--from-file", "File with a prompt a line.", type=click.Path(path_type=Path)),
     _option("--config", UNUSED, type=click.Path()),
     _option("--ckpt", "Checkpoint.  [default: the settings' model]", type=click.Path()),
@@ -161,7 +176,7 @@ def img2img(context: click.Context, /, **flags: Any) -> None:
 @_option("--outdir", "Folder of the results.", type=click.Path(), default="outputs/inpaint-samples", show_default=True)
 @_option("--steps", "Steps.", type=ParameterType("steps"), default=50, show_default=True, metavar="N")
 @_option("--n_samples", "Results of each picture.", type=Whole(1, 1000), default=1, show_default=True, metavar="N")
-@_option("--scale", "Guidance.  [default: 7.5, none without a prompt]", type=ParameterType("scale"), metavar="NUMBER")
+@_option("--scale", "Guidance.  [default: 7.5, none without a prompt]", type=Guidance(), metavar="NUMBER")
 @_option("--strength", "How much of what was in the hole is made anew.", type=ParameterType("strength"), default=1.0,
       show_default=True, metavar="NUMBER")  # fmt: skip
 @_option("--sampler", "Sampler.", type=ParameterType("sampler"), default="DDIM", show_default=True, metavar="NAME")

@@ -91,7 +91,7 @@ def test_the_pictures_are_recorded_as_jobs(home_ledger: Ledger, pairs: Path) -> 
         (["--indir", "in", "--steps", "0"], "'0' is not a whole number from 1 to 1000."),
         (["--indir", "in", "--strength", "1.5"], "'1.5' is not a number above 0, up to 1."),
         (["--indir", "in", "--strength", "0.01"], "--strength: 0.01 of 50 steps leaves no step to run"),
-        (["--indir", "in", "--scale", "0.5"], "'0.5' is not 0 or a number from 1 to 100."),
+        (["--indir", "in", "--scale", "0.5"], "'0.5' is not a number from 1 to 100."),
         (["--indir", "in", "--sampler", "plms"], "--sampler: PLMS cannot begin from an image"),
         (["--indir", "in", "--seed", "-1"], "'-1' is not a whole number from 0"),
         (["--indir", "in", "--ckpt", "sd.ckpt"], "--ckpt sd.ckpt does not exist"),

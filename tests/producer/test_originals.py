@@ -181,8 +181,9 @@ def test_the_outdir_gets_what_the_flags_say(words: list[object], outdir: dict[st
         (["--dpm_solver", "--ddim_steps", "1"], "takes 2 steps or more"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295."),
         (["--seed", "4294967296"], "is not a whole number from 0 to 4294967295."),
-        (["--scale", "0.5"], "'0.5' is not 0 or a number from 1 to 100."),
-        (["--scale", "nan"], "'nan' is not 0 or a number from 1 to 100."),
+        (["--scale", "0.5"], "'0.5' is not a number from 1 to 100."),
+        (["--scale", "0"], "'0' is not a number from 1 to 100."),
+        (["--scale", "nan"], "'nan' is not a number from 1 to 100."),
         (["--plms", "--ddim_eta", "0.5"], "--ddim_eta: 0.5 is not 0, which sampler PLMS needs"),
         (["--ddim_eta", "1.5"], "'1.5' is not a number from 0 to 1."),
         (["--sampler", "eulr"], "did you mean Euler"),
@@ -242,6 +243,13 @@ def test_a_script_of_another_model_says_what_to_use(promptmill: Call) -> None:
     result = promptmill("knn2img", "--knn", "10")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "promptmill" in result.stderr
+
+
+def test_a_prompt_that_is_too_long_is_warned_of_with_the_words_that_are_lost(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text(f"short\n{'word ' * 75}lost words\n")
+    (problem,) = RunRows(read("txt2img", "--from-file", tmp_path / "lines.txt")).warnings.problems
+    assert (problem.line, problem.column) == (2, "prompt")
+    assert problem.message.endswith("word lost words")
 
 
 def said(*words: object) -> list[str]:

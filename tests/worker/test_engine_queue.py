@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, as_completed, wait
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,6 +93,18 @@ def test_two_checkpoints_in_turn_are_opened_once_each(bench: Any, samples: Any) 
     one.finish(futures := one.submit(mixed))
     assert one.opened == ["a", "b"]
     assert [future.result().checkpoint_hash for future in futures] == ["a", "b"] * 8
+
+
+def test_from_noise_and_from_an_image_a_checkpoint_is_opened_once(bench: Any, samples: Any, init_image: Path) -> None:
+    one = bench()
+    one.finish(one.submit([*samples(5), *samples(5, init_image=init_image, strength=0.5)]))
+    assert one.opened == ["a"]
+
+
+def test_precisions_that_take_turns_open_a_checkpoint_once_each(bench: Any, samples: Any) -> None:
+    one = bench()
+    one.finish(one.submit([samples(1, precision=name)[0] for name in ("float32", "bfloat16") * 4]))
+    assert one.opened == ["a in float32", "a in bfloat16"]
 
 
 def test_nothing_is_left_of_a_checkpoint_when_the_next_is_opened(bench: Any, samples: Any) -> None:
