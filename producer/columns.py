@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,16 @@ def fold(heading: str) -> str:
 
 
 NAMES = {fold(word): name for name, words in ALIASES.items() for word in (name, *words.split())}
+
+
+def nearly(heading: str) -> str:
+    """The parameter that a heading of a tag is one slip of the hand away from, or nothing."""
+    folded = fold(heading)
+    # Short aliases are like too many words.
+    names = [word for word, name in NAMES.items() if word == fold(name) or len(word) > 7]
+    names = [word for word in names if abs(len(word) - len(folded)) <= 1]
+    close = get_close_matches(folded, names, n=1, cutoff=0.8)
+    return NAMES[close[0]] if close else ""
 
 
 def means_prompt(heading: str) -> bool:

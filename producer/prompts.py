@@ -13,6 +13,7 @@ from configs.errors import ConfigError, InvalidParameter
 from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter
 from configs.roots import Roots
 from configs.samplers import OWN
+from producer.columns import nearly
 from producer.errors import InvalidPromptFile, InvalidTemplate
 from producer.expansion import Allowance, Expanded, Expansion, Record
 from producer.init_images import find_faults, size_from
@@ -25,6 +26,8 @@ from producer.source import Source
 
 WARNINGS = 20
 """Most that are kept; all are counted."""
+MOST_TAGS = 1000
+"""Whose spelling is looked at."""
 HINT = "looks like a template, and is taken as it stands; --template random or --template combinatorial expands it"
 OPTIONS_HINT = "has options in it, which are taken as text; lines of options begin with --prompt"
 SWEPT_OVER = "is swept; what the cells of this column say is not heeded"
@@ -80,6 +83,7 @@ class PromptFile:
         self._recipe_of, self._watch = recipe_of, Watch() if recipe_of else None
         self._expansion = expansion or Expansion()
         self._hinted = False
+        self._tags = set[str]()
         self._unheeded = set(self._expansion.wanted.sweeps.names)
         self._defaults = _read_defaults(defaults)
         self._sampler = self._defaults.pop("sampler", None)
@@ -144,6 +148,8 @@ class PromptFile:
             if report.total > known:
                 continue
             self._remark(line, values)
+            if not tags.keys() <= self._tags:
+                self._question(line, tags)
             try:
                 yield self._expansion.read(line, values, tags), tags
             except InvalidTemplate as error:
@@ -157,6 +163,15 @@ class PromptFile:
         if hint := hint or (OPTIONS_HINT if holds_options(values["prompt"]) else ""):
             self._hinted = True
             self.warnings.add(line, "prompt", hint)
+
+    def _question(self, line: int, tags: Mapping[str, str]) -> None:
+        """Say of a tag that is spelt much like a parameter, where it first stands, that it is none."""
+        # A file may have no end of them.
+        new = [heading for heading in tags if heading not in self._tags and len(self._tags) < MOST_TAGS]
+        self._tags.update(new)
+        for heading in new:
+            if name := nearly(heading):
+                self.warnings.add(line, heading, f"is no parameter and kept as a tag; write {name} if that is meant")
 
     def _expand(self, record: Record, tags: dict[str, str], report: Report) -> Iterator[Row]:
         """The rows of a record; what is wrong with several of them is reported once."""

@@ -140,6 +140,14 @@ def test_unknown_columns_are_tags_in_their_own_spelling(read: Read) -> None:
     assert (first.tags, second.tags) == ({"My Tag": "a b", "filename": "x.png"}, {})
 
 
+def test_a_tag_that_is_nearly_a_parameter_is_warned_of_once(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,stpes,type,Prompt ID\na cat,30,x,1\na dog,40,x,2\n")
+    file = PromptFile(tmp_path / "a.csv", defaults=JOB)
+    file.check()
+    (problem,) = file.warnings.problems
+    assert str(problem).endswith("a.csv:2: stpes: is no parameter and kept as a tag; write steps if that is meant")
+
+
 def test_an_init_image_is_looked_for_beside_the_prompt_file(read: Read, picture: Path) -> None:
     (row,) = read("prompt,init_img,mask\ncat, cat.png,./cat.png\n")
     assert row.parameters.init_image == row.parameters.mask_image == str(picture.resolve())
