@@ -1,11 +1,13 @@
-"""`promptmill txt2img` as real processes: one outdir, an embedded queue that comes and goes, a worker."""
+"""`promptmill txt2img` and `inpaint` as real processes: one outdir, an embedded queue that comes and goes, a worker."""
 
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.integration.test_local import start, wait_until  # noqa: F401 - fixture
 from tests.worker.pipelines import save_sd
@@ -57,3 +59,20 @@ def test_a_stopped_run_is_resumed_into_the_same_outdir(txt2img: Start, start: St
     assert samples() == numbered(24)
     assert {name: Path("out/samples", name).stat().st_ino for name in inodes} == inodes
     assert Path("out/grid-0000.png").is_file()
+
+
+def test_a_folder_of_pictures_is_filled_under_their_names(start: Start, tmp_path: Path) -> None:  # noqa: F811
+    picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    hole = np.zeros((64, 96), bool)
+    hole[16:48, 24:72] = True
+    Path("in").mkdir()
+    Image.fromarray(picture).save("in/a cat.png")
+    Image.fromarray(hole).save("in/a cat_mask.png")
+    words = ("--indir", "in", "--outdir", "out", "--steps", 2, "--n_samples", 2, "--device", "cpu")
+    process = start("inpaint", *words, "--ckpt", save_sd(tmp_path / "tiny"))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "2 images in" in output
+    filled = [np.asarray(Image.open(path)) for path in (Path("out/a cat.png"), Path("out/a cat-2.png"))]
+    assert all(np.array_equal(pixels[~hole], picture[~hole]) for pixels in filled)
+    assert not np.array_equal(*filled)
