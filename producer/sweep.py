@@ -18,6 +18,10 @@ SWEPT = (
     "mask_image", "strength", "eta", "precision", "compat", "weights",
 )  # fmt: skip
 """What can be swept: all that makes an image another one, but for its prompt, which templates are for."""
+OTHERWISE = {
+    "prompt": "write a template, such as {red|blue}, and add --template combinatorial",
+    "num_images": "--num-images gives every row as many",
+}
 NUMBERS = ("steps", "scale", "width", "height", "seed", "strength", "eta")
 NUMBER = r"\s*([+-]?(?:[0-9]{1,19}(?:\.[0-9]{0,12})?|\.[0-9]{1,12}))\s*"
 RANGE = re.compile(f"{NUMBER}:{NUMBER}(?::{NUMBER})?")
@@ -80,6 +84,8 @@ def _column(heading: str) -> Column:
     column = make_column(heading, Path())
     if column.name in SWEPT:
         return column
+    if column.name in OTHERWISE:
+        raise InvalidParameter(f"{column.heading} cannot be swept; {OTHERWISE[column.name]}")
     advice = suggest(fold(heading), SWEPT, f"there are {', '.join(SWEPT)}")
     raise InvalidParameter(f"{heading!r:.60} cannot be swept; {advice}")
 

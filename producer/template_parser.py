@@ -97,7 +97,7 @@ class Parser:
         if self._text.startswith("${", self._at):
             raise self._error("a variable is written ${name}, ${name:default} or ${name=value}")
         if self._text.startswith("%{", self._at):
-            raise self._error("%{…} wraps are not known here; write the text around it out, or \\% for a percent sign")
+            raise self._error("%{…} wraps are not known here; write the text around it out, or \\% for a sign")
         if self._text.startswith("__${", self._at):
             raise self._error("the name of a wildcard holds no variable; write it out")
 

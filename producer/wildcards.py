@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from producer.errors import InvalidTemplate
@@ -91,7 +91,7 @@ class Wildcards:
         places: dict[str, Path] = {}
         for file in self._files():
             if file.suffix == ".txt":
-                places[_name(file.relative_to(self.folder))] = file
+                places[file.relative_to(self.folder).with_suffix("").as_posix()] = file
                 continue
             try:
                 places.update(dict.fromkeys(self._lists(file), file))
@@ -119,10 +119,10 @@ class Wildcards:
 
     def _lists(self, file: Path) -> dict[str, list[Line]]:
         """The lists of a YAML or JSON file, by their full names. Raises InvalidTemplate."""
-        prefix = _name(file.parent.relative_to(self.folder))
+        above = file.parent.relative_to(self.folder).parts
         found = dict[str, list[Line]]()
         for keys, items in _walk(_structure(file), (), file):
-            name = "/".join(filter(None, (prefix, *(keys or (file.stem,)))))
+            name = "/".join((*above, *(keys or (file.stem,))))
             found[name] = list(_list_lines(items, f"{file}: {name}"))
         return found
 
@@ -131,11 +131,6 @@ def split_weight(text: str) -> tuple[float, str]:
     """``2::red`` is red with the weight 2."""
     found = WEIGHT.match(text)
     return (float(found[1]), text[found.end() :]) if found else (1.0, text)
-
-
-def _name(path: Path) -> str:
-    name = str(PurePosixPath(*path.with_suffix("").parts))
-    return "" if name == "." else name
 
 
 def _read(file: Path) -> bytes:
