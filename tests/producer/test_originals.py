@@ -126,6 +126,38 @@ def test_every_image_has_its_place_in_the_runs_noise(tmp_path: Path) -> None:
     ]
 
 
+def test_with_fixed_code_every_iteration_begins_with_the_same_draw() -> None:
+    run = read("txt2img", "--fixed_code", "--n_samples", 2, "--n_iter", 2)
+    starts = [row.noise["start"] for row in RunRows(run).rows() if row.noise]
+    assert [(start["draw"], start["row"]) for start in starts] == [(0, 0), (0, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["--prompt", "a cat"], "prompt", "a cat"),
+        (["--ddim_steps", 30], "steps", 30),
+        (["--ddim_eta", 0.5], "eta", 0.5),
+        (["--scale", 1], "scale", 1.0),
+        (["--H", 128, "--W", 192], "height", 128),
+        (["--H", 128, "--W", 192], "width", 192),
+        (["--ckpt", "owner/name"], "model", "owner/name"),
+        (["--seed", 2**32 - 1], "seed", 2**32 - 1),
+        (["--precision", "full"], "precision", "float32"),
+        (["--weights"], "weights", True),
+        (["--compat", "optimized"], "compat", "optimized"),
+    ],
+)
+def test_what_a_flag_says_is_what_the_job_has(words: list[object], name: str, value: object) -> None:
+    assert {getattr(row.parameters, name) for row in RunRows(read("txt2img", *words, "--n_samples", 1)).rows()} == (
+        {value}
+    )
+
+
+def test_jpg_is_what_the_ledger_calls_jpeg() -> None:
+    assert submission_of(read("txt2img", "--format", "jpg"), 16).batch.image_format == "jpeg"
+
+
 def test_a_prompt_may_begin_with_a_byte_order_mark_and_be_empty(tmp_path: Path) -> None:
     (tmp_path / "lines.txt").write_bytes(b"\xef\xbb\xbfa\r\n")
     assert rows("--from-file", tmp_path / "lines.txt", "--n_iter", 1, "--n_samples", 1) == [(1, "a", 42)]
