@@ -5,7 +5,7 @@ import re
 from configs.errors import InvalidParameter
 
 UNITS = {"": 1, "M": 2**20, "G": 2**30}
-AMOUNT = re.compile(r"(?P<number>\d+(?:\.\d+)?) ?(?:(?P<unit>[MG])I?)?B?", re.IGNORECASE)
+AMOUNT = re.compile(r"(?P<number>\d{1,18}(?:\.\d+)?) ?(?:(?P<unit>[MG])I?)?B?", re.IGNORECASE)
 LEAST = 64 * 2**20
 
 
@@ -23,6 +23,7 @@ class ByteCount(int):
         count = int(float(found["number"]) * UNITS[(found["unit"] or "").upper()]) if found else 0
         if count < LEAST:
             raise InvalidParameter(
-                f"{str(text)!r} is no amount of memory; give a number with M or G, such as 6G or 6144M, of at least 64M"
+                f"{str(text)!r:.60} is no amount of memory; give a number with M or G, such as 6G or 6144M, "
+                "of at least 64M"
             )
         return cls(count)

@@ -158,10 +158,19 @@ def read_run(script: str, flags: Mapping[str, Any], settings: Settings) -> Run:
 
 def choose_model(ckpt: str | None, model: str) -> str:
     """The checkpoint of the flag, else the scripts' own where it is, else the settings'. Raises as `read_run`."""
-    if ckpt and Path(ckpt).suffix in (".ckpt", ".safetensors") and not Path(ckpt).expanduser().is_file():
-        raise RunRefused(f"--ckpt {ckpt} does not exist; name a checkpoint file, a diffusers folder, a hub id or demo.")
+    if ckpt and Path(ckpt).suffix in (".ckpt", ".safetensors") and not _is_file(ckpt):
+        raise RunRefused(
+            f"--ckpt {ckpt:.200} does not exist; name a checkpoint file, a diffusers folder, a hub id or demo."
+        )
     found: str = read_parameter("model", ckpt or (CHECKPOINT if Path(CHECKPOINT).is_file() else model))
     return found
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, RuntimeError, ValueError):  # a name no file system takes, or in the home of nobody
+        return False
 
 
 def _precision(compat: Mode, flag: str, settings: Settings) -> str | None:

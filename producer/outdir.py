@@ -6,7 +6,7 @@ Both are noted in the home, a file a batch, so that a batch which was stopped go
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -75,11 +75,13 @@ class Notes:
 
 def writable_folder(name: str) -> str:
     """The whole path of a folder that is to be filled, and need not be there. Raises RunRefused."""
-    folder = Path(name).expanduser().absolute()
-    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise RunRefused(f"--outdir {name} is not a folder that can be written to; name another.")
-    return str(folder)
+    with suppress(OSError, RuntimeError, ValueError):
+        # Of a name no file system takes, or in the home of nobody, there is nothing to ask.
+        folder = Path(name).expanduser().absolute()
+        existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+        if existing.is_dir() and os.access(existing, os.W_OK):
+            return str(folder)
+    raise RunRefused(f"--outdir {name:.200} is not a folder that can be written to; name another.")
 
 
 def begin_notes(home: Path, batch: Row[Any], outdir: Outdir) -> None:

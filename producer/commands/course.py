@@ -67,7 +67,7 @@ def make(
     warn(submission)
     ledger = open_ledger()
     for line in remarks:
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
     equip_worker(None, vram)
     batch = record(submission, ledger)
     begin_notes(settings.home, batch, outdir)
@@ -161,4 +161,4 @@ def _fill_outdir(ledger: "Ledger", batch: "Row[Any]") -> None:
         if notes:
             placing = Placing(notes, ledger.engine, batch, settings.images_root, watermark=settings.watermark)
             placing.finish()
-            click.echo(notes.summary())
+            click.echo(plain(notes.summary()))

@@ -246,6 +246,15 @@ def test_txt2img_refuses_before_anything_is_recorded(
     assert not home.exists()
 
 
+@pytest.mark.parametrize("flag", ["--outdir", "--ckpt", "--from-file", "--vram", "--config"])
+@pytest.mark.parametrize("value", ["x" * 5000, "x" * 5000 + ".ckpt", "9" * 5000, "~nobody-is-called-this/x"])
+def test_no_value_gives_a_traceback(promptmill: Call, home: Path, flag: str, value: str) -> None:
+    # What is refused last.
+    result = promptmill("txt2img", flag, value, "--ddim_steps", "27")
+    assert result.exit_code == 2, result.exception
+    assert not home.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
