@@ -149,7 +149,9 @@ class Draws:
 def content_keys(row: Row, submission: Submission) -> list[bytes]:
     """Those of a row's images, in their order: the same whatever seed is drawn."""
     asked, recipe = row.parameters.seed, row.recipe or submission.contents.recipe_of(row.parameters)
-    images = enumerate(images_of(row, asked or 0, submission.noise_threads))
+    # By chance, a line may have one prompt several times.
+    drawn = row.number * row.parameters.num_images if (row.template or {}).get("mode") == "random" else 0
+    images = enumerate(images_of(row, asked or 0, submission.noise_threads), drawn)
     return [content_key(recipe, None if asked is None else seed, index, noise) for index, (seed, noise) in images]
 
 

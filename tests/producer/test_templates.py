@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def node(text: str, folder: Path | None = None, mode: Mode = "combinatorial") -> Node:
-    return TemplateReader(mode, folder and Wildcards(folder)).read(text).node
+    return TemplateReader(mode, Wildcards(folder) if folder else None).read(text).node
 
 
 def texts(text: str, folder: Path | None = None) -> list[str]:

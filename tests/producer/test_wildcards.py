@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from producer.errors import InvalidTemplate
-from producer.wildcards import LARGEST, Wildcards
+from producer.wildcards import LARGEST, Line, Wildcards
 
 
-def lines(folder: Path, name: str) -> list[tuple[int, str, float]]:
+def lines(folder: Path, name: str) -> list[Line]:
     found, problem = Wildcards(folder).find(name)
     assert problem == ""
-    return [tuple(line) for wildcard in found for line in wildcard.lines]
+    return [line for wildcard in found for line in wildcard.lines]
 
 
 def problem(folder: Path, name: str) -> str:
