@@ -63,7 +63,7 @@ class Wanted(NamedTuple):
     append: str = ""
     append_negative: str = ""
     sweeps: Sweeps = Sweeps()
-    max_jobs: int = Settings.max_jobs
+    max_jobs: int = Settings().max_jobs
 
 
 def take_wanted(flags: dict[str, Any], settings: Settings) -> Wanted:
