@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from db.errors import LedgerTooNew, LedgerUnreachable
@@ -12,6 +12,8 @@ from db.session import open_database
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest revision. A constant, since asking Alembic for it costs more than the commands that need it.
 HEAD = "0005"
+#: Names the lock of an upgrade among all of a database.
+TURN = int.from_bytes(b"promptml", "big") >> 1
 
 
 def open_ledger(url: str) -> Ledger:
@@ -46,6 +48,7 @@ def upgrade(engine: Engine, target: str = "head") -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
         with engine.begin() as connection:
+            _take_turn(connection)
             config.attributes["connection"] = connection
             command.upgrade(config, target)
     except CommandError as error:
@@ -54,3 +57,9 @@ def upgrade(engine: Engine, target: str = "head") -> None:
         ) from error
     except OperationalError as error:
         raise LedgerUnreachable(f"The ledger cannot be upgraded: {error.orig}.") from error
+
+
+def _take_turn(connection: Connection) -> None:
+    """Let no other process upgrade the ledger meanwhile; SQLite has begun with a lock."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": TURN})

@@ -25,6 +25,16 @@ PRAGMAS = (
     "temp_store=memory",
     "trusted_schema=off",
 )
+#: Of a connection to PostgreSQL: a dead server or way to it is noticed, and no transaction waits or idles for ever.
+SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    "application_name": "promptmill",
+    "options": "-c lock_timeout=30s -c idle_in_transaction_session_timeout=10min",
+}
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 
 
@@ -62,17 +72,22 @@ def journal_mode(driver: types.ModuleType) -> str:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
         parsed.get_dialect().import_dbapi()
         return parsed
     except (ArgumentError, NoSuchModuleError, ImportError) as error:
         raise LedgerUnreachable(
             "PROMPTMILL_DATABASE_URL is no database this installation can open: write sqlite:///FILE, "
-            "or postgresql+psycopg://USER@HOST/NAME after `pip install promptmill[postgres]`."
+            "or postgresql://USER@HOST/NAME after `pip install promptmill[postgres]`."
         ) from error
 
 
 def _open_server(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True)
+    is_postgresql = url.get_backend_name() == "postgresql"
+    # What the URL says goes before.
+    given = {name: value for name, value in SERVER.items() if is_postgresql and name not in url.query}
+    return create_engine(url, pool_pre_ping=True, connect_args=given)
 
 
 def _open_sqlite(url: URL) -> Engine:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from configs.settings import get_settings
 from db.ledger import Ledger
 from db.migrate import open_ledger
+from tests import postgres
 
 
 @pytest.fixture
@@ -72,3 +73,47 @@ def broker(server: str, tmp_path: Path) -> Iterator[str]:
 
     with EmbeddedQueue(tmp_path / "queue", server) as queue:
         yield queue.url
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgres.Server]:
+    """A PostgreSQL server, without which no test of it is passed over in CI."""
+    found = postgres.programs()
+    if found is None and "CI" not in os.environ:
+        pytest.skip("needs PostgreSQL")
+    assert found, "needs PostgreSQL"
+    with postgres.Server(found) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: postgres.Server) -> Iterator[str]:
+    """The URL of an empty ledger in PostgreSQL."""
+    url = postgresql.ledger()
+    yield url
+    postgresql.drop(url)
+
+
+#: The databases a ledger may lie in, for a fixture.
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty ledger: in SQLite, and in PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql_url"))
+    return f"sqlite:///{tmp_path}/ledger.sqlite3"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.sqlite3"
+
+
+@pytest.fixture
+def any_ledger(database_url: str) -> Iterator[Ledger]:
+    """A ledger in SQLite, and one in PostgreSQL."""
+    ledger = open_ledger(database_url)
+    yield ledger
+    ledger.engine.dispose()

@@ -1,18 +1,18 @@
-"""A ledger in a temporary SQLite file, and jobs to put in it."""
+"""A ledger in SQLite, and one in PostgreSQL, and jobs to put in it."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from db.ledger import Ledger, NewBatch
-from db.migrate import open_ledger
+from db.models import Job
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
+def ledger(any_ledger: Ledger) -> Ledger:
+    return any_ledger
 
 
 def job(batch_id: int, **values: Any) -> dict[str, Any]:
@@ -41,7 +41,6 @@ def batch(ledger: Ledger) -> Callable[..., list[int]]:
         ledger.add_jobs([job(batch_id, **values) for values in jobs])
         ledger.open_batch(batch_id)
         with ledger.engine.connect() as connection:
-            rows = connection.exec_driver_sql("SELECT id FROM job WHERE batch_id = ? ORDER BY id", (batch_id,))
-            return [row[0] for row in rows]
+            return list(connection.scalars(select(Job.id).where(Job.batch_id == batch_id).order_by(Job.id)))
 
     return record

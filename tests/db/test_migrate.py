@@ -108,7 +108,8 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         open_database(f"sqlite:///{tmp_path}/ledger.sqlite3")
 
 
-def test_the_write_ahead_log_is_used_with_a_safe_sqlite(ledger: Ledger) -> None:
-    with ledger.engine.connect() as connection:
+def test_the_write_ahead_log_is_used_with_a_safe_sqlite(tmp_path: Path) -> None:
+    engine = migrate.open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3").engine
+    with engine.connect() as connection:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
     assert mode == journal_mode(sqlite_driver())

@@ -1,0 +1,109 @@
+"""A real PostgreSQL for tests: a server of their own on a socket, which forgets everything when it ends."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from db.migrate import open_ledger
+from producer.child import start_child
+
+#: Where Debian has its programs, which are not on the PATH.
+DEBIAN = Path("/usr/lib/postgresql")
+#: What would keep it through a loss of power; only the server itself dies here.
+FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB")
+USER = "promptmill"
+TEMPLATE = "template_ledger"
+
+
+def programs() -> Path | None:
+    """The folder of PostgreSQL's programs; None where it is not installed."""
+    folders = sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    if found := shutil.which("pg_config"):
+        told = subprocess.run([found, "--bindir"], capture_output=True, text=True, check=True)
+        folders.insert(0, Path(told.stdout.strip()))
+    return next((folder for folder in folders if (folder / "postgres").exists()), None)
+
+
+class Server:
+    """A server that runs within the block. It cannot run as root, and is somebody else's then."""
+
+    def __init__(self, programs: Path) -> None:
+        self._programs = programs
+        # Short: a socket's name may have 107 characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="pg"))
+        switch = ("--reuid=nobody", "--clear-groups", "--pdeathsig=TERM")
+        self._prefix = [str(shutil.which("setpriv")), *switch] if os.getuid() == 0 else []
+        if self._prefix:
+            shutil.chown(self.folder, "nobody")
+        self._databases = 0
+
+    def __enter__(self) -> "Server":
+        options = ("--username", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+        command = [*self._prefix, self._programs / "initdb", "-D", self.folder / "data", *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = [word for setting in ("listen_addresses=", *FORGETFUL) for word in ("-c", setting)]
+        command = ["-D", str(self.folder / "data"), "-k", str(self.folder), *settings]
+        with (self.folder / "log").open("ab") as log:
+            self._process = start_child([*self._prefix, str(self._programs / "postgres"), *command], log=log)
+        ready = [self._programs / "pg_isready", "--quiet", "--host", self.folder]
+        while subprocess.run(ready, check=False).returncode:
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+
+    def stop(self, kind: signal.Signals = signal.SIGINT) -> None:
+        """End all connections and the server: in order, or with SIGQUIT as a crash would."""
+        self._process.send_signal(kind)
+        self._process.wait(30)
+
+    def url(self, database: str) -> str:
+        place = URL.create("postgresql+psycopg", USER, database=database, query={"host": str(self.folder)})
+        return place.render_as_string(hide_password=False)
+
+    def empty(self) -> str:
+        """The URL of a database without tables."""
+        return self._create("template1")
+
+    def ledger(self) -> str:
+        """The URL of an empty ledger."""
+        return self._create(self._template)
+
+    def drop(self, url: str) -> None:
+        self._execute(f"DROP DATABASE {url.partition('?')[0].rpartition('/')[2]} WITH (FORCE)")
+
+    @cached_property
+    def _template(self) -> str:
+        """A ledger to copy: migrations take longer than a copy."""
+        self._execute(f"CREATE DATABASE {TEMPLATE}")
+        open_ledger(self.url(TEMPLATE)).engine.dispose()
+        return TEMPLATE
+
+    def _create(self, template: str) -> str:
+        self._databases += 1
+        name = f"test_{self._databases}"
+        self._execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        return self.url(name)
+
+    def _execute(self, statement: str) -> None:
+        with self._administration.connect() as connection:
+            connection.execute(text(statement))
+
+    @cached_property
+    def _administration(self) -> Engine:
+        return create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
