@@ -17,11 +17,12 @@ from configs.checkpoints import SHIPPED, Way
 from configs.clip import END, START
 from tests.worker.ldm import write_ckpt, write_single_file
 from tests.worker.pipelines import save_sd, save_sdxl
+from tests.worker.sd1_layout import HollowFile
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import CheckpointBroken, CheckpointUnsupported
 from worker.families import CROSS_ATTENTION, FAMILIES, FIRST_LAYER, TEXT, UNET, Family, find_family
 from worker.renderer import Renderer
-from worker.single_file import predicts_velocity
+from worker.single_file import load_single_file, predicts_velocity
 
 WIDTH = 32
 """Of the tiny checkpoint's text embeddings."""
@@ -278,6 +279,15 @@ def test_a_velocity_is_told_from_noise(checkpoint_folder: Path, bias: float) -> 
         unet.conv_out.bias.fill_(bias)
         unet.conv_out.weight.mul_(0.01)
     assert predicts_velocity(unet) == (bias < 0)
+
+
+@torch.no_grad()
+def test_every_weight_of_a_whole_stable_diffusion_1_has_its_place() -> None:
+    file = HollowFile()
+    opened = load_single_file(file, find_family(file.path, file.header), torch.float32)
+    models = [opened[name] for name in ("unet", "vae", "text_encoder")]
+    numbers = [float(part.flatten()[0]) for model in models for part in model.parameters()]
+    assert sorted(numbers) == list(range(len(file.weights)))
 
 
 # Parameters as the model cards and papers count them: UNet, VAE, text encoder.
