@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from configs.errors import InvalidParameter
+from configs.init_images import picture_size
 from configs.parameters import Parameters, conflicts, read_parameter
 from configs.roots import Roots
 from configs.settings import Settings
@@ -50,10 +51,15 @@ class Inpainting:
 
     @cached_property
     def warnings(self) -> Report:
-        """Of the prompt, which all share."""
+        """Of the prompt, which all share, and of masks that are of another size than their picture."""
         report = Report(self.label, WARNINGS)
         for name, loss in losses(self.parameters[0]):
             report.add(0, name, loss)
+        for row in self.parameters:
+            picture, mask = (picture_size(str(path)) for path in (row.init_image, row.mask_image))
+            if picture != mask:
+                sizes = f"has {mask[0]}x{mask[1]} pixels and its picture {picture[0]}x{picture[1]}"
+                report.add(0, Path(str(row.mask_image)).name, f"{sizes}; it is stretched")
         return report
 
     def rows(self) -> Iterator[Row]:

@@ -69,6 +69,12 @@ def test_a_prompt_that_is_too_long_is_warned_of_once(pairs: Path) -> None:
     assert read("--indir", pairs, "--prompt", "word " * 100).warnings.total == 1
 
 
+def test_a_mask_of_another_size_is_warned_of(pairs: Path) -> None:
+    save(pairs / "dog_mask.png", (50, 70))
+    (problem,) = read("--indir", pairs).warnings.problems
+    assert str(problem).endswith("in: dog_mask.png: has 50x70 pixels and its picture 100x70; it is stretched")
+
+
 def test_the_pictures_are_recorded_as_jobs(home_ledger: Ledger, pairs: Path) -> None:
     asked = read("--indir", pairs, "--n_samples", 2, "--seed", 7)
     batch = record(asked.submission(16), home_ledger)
