@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 from configs.plain_text import plain
 from configs.redaction import redact
 from db.errors import LedgerError
-from producer.commands import batch, fsck, installation, job, models, originals, prompt_file, sheet, worker
+from producer.commands import batch, fsck, installation, job, models, originals, prompt_file, report, sheet, worker
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -30,6 +30,7 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.retry,
     job.history,
     job.show,
+    report.report,
     sheet.sheet,
     models.models,
     worker.worker,

@@ -7,10 +7,12 @@ ProducerError
 │   ├── NoRecord
 │   ├── NoSuchModel
 │   ├── NoSuchGpu
+│   ├── NoSuchTag
 │   ├── PictureUnreadable
 │   ├── RunRefused
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
+├── ReportRefused           name another place
 ├── ModelRefused            get another file
 ├── QueueUnreachable        wait and try again: the batch is recorded
 ├── QueueInUse              stop the other one: it has this home's queue
@@ -75,6 +77,10 @@ class ModelRefused(ProducerError):
     """Raised when a file is no checkpoint that can be rendered, or cannot be converted."""
 
 
+class NoSuchTag(UsageError):
+    """Raised when a batch has no tag of that name."""
+
+
 class NoRecord(UsageError):
     """Raised when an image does not say what made it."""
 
@@ -89,6 +95,10 @@ class SheetRefused(UsageError):
 
 class OutdirUnusable(ProducerError):
     """Raised when finished images cannot be put where they were asked for."""
+
+
+class ReportRefused(ProducerError):
+    """Raised when a report cannot be written where it was asked for."""
 
 
 class QueueUnreachable(ProducerError):
