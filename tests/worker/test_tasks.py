@@ -252,6 +252,13 @@ def test_the_record_tells_shapes_and_exactness(
     )  # fmt: skip
 
 
+def test_an_images_file_tells_what_its_prompt_was_made_of(bench: Any, jobs: Any, tmp_path: Path) -> None:
+    origin = {"prompt": "{a|b}", "mode": "random", "seed": 3}
+    found = bench().render(jobs({"template": origin}, {"template": None}))
+    records = [read_metadata(tmp_path / "images" / job.image_path).record or {} for job in found]
+    assert [record.get("template") for record in records] == [origin, None]
+
+
 def lose_device(*_: Any) -> None:
     raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
