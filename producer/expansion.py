@@ -37,6 +37,10 @@ NEEDS = {"seed": ("random", "combinatorial"), "wildcards": ("random", "combinato
 SEEDS = 2**32
 
 
+AS_THEY_STAND = (Text(""), Text(""))
+"""Of a prompt and a negative prompt with which nothing is done."""
+
+
 class Expanded(NamedTuple):
     """One of the rows that a record becomes."""
 
@@ -108,15 +112,23 @@ class Expansion:
 
     def read(self, line: int, values: Values, tags: dict[str, str]) -> "Record":
         """What a record becomes; a column of styles is taken out of the tags. Raises InvalidTemplate."""
+        if self._idle and STYLES not in tags:
+            return Record(self, line, values, AS_THEY_STAND, None)
         styles = (*self._take_styles(tags), *self._chosen)
         before = {name: values[name] for name in TEXTS}
         added = self._add(before, styles)
         templates = {name: self._read_template(name, text) for name, text in added.items()}
         nodes = tuple(template.node for template in templates.values())
         origin = None
-        if added != before or self.wanted.sweeps.names or not _plain(nodes):
+        if self.wanted.sweeps.names or [_text(node) for node in nodes] != list(before.values()):
             origin = self._origin(before, added, styles, templates)
         return Record(self, line, values, nodes, origin)
+
+    @property
+    def _idle(self) -> bool:
+        wanted = self.wanted
+        asked = wanted.mode, wanted.styles_file, wanted.prepend, wanted.append, wanted.append_negative
+        return not (any(asked) or wanted.sweeps.names)
 
     def looks_like_one(self, text: str) -> bool:
         """Whether a prompt is a template, as it seems, and is taken as text."""
@@ -177,7 +189,10 @@ class Expansion:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of a prompt file, on its way to be rows. ``nodes`` are its prompt and its negative prompt."""
+    """A record of a prompt file, on its way to be rows.
+
+    ``nodes`` are its prompt and its negative prompt. Without an origin it is one row, and that as it stands.
+    """
 
     expansion: Expansion
     line: int
@@ -192,6 +207,9 @@ class Record:
 
     def rows(self) -> Iterator[Expanded]:
         """Raises InvalidTemplate where a prompt comes out empty, or too long."""
+        if self.origin is None:
+            yield Expanded(self.values, 0, 0, None)
+            return
         first, images, several = 0, self._images, self._prompts > 1
         for number, texts in enumerate(self._texts()):
             values = {**self.values, **_checked(texts), "num_images": images}
@@ -254,6 +272,10 @@ class Allowance:
 
 def _plain(nodes: tuple[Node, ...]) -> bool:
     return all(isinstance(node, Text) for node in nodes)
+
+
+def _text(node: Node) -> str | None:
+    return node.text if isinstance(node, Text) else None
 
 
 def _joined(before: str, text: str, behind: str) -> str:

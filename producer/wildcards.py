@@ -168,7 +168,8 @@ def _structure(file: Path) -> Any:
             return json.loads(text)
         import yaml
 
-        return yaml.safe_load(text)
+        # That of C is ten times as fast, and as safe.
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     except (ValueError, RecursionError) as error:
         raise InvalidTemplate(f"{file} is not valid: {_one_line(error)}") from error
     except yaml.YAMLError as error:

@@ -278,3 +278,9 @@ def test_an_unchanged_template_file_has_nothing_new(promptmill: Submit, home_led
     submit(promptmill, "prompt,n\n{a|b},6\n", *words)
     assert len(set(keys)) == 6
     assert keys == [job.content_key for job in jobs_of(home_ledger)][6:]
+
+
+def test_an_escaped_brace_is_a_change_that_is_recorded(opened: Callable[..., PromptFile]) -> None:
+    escaped, plain = opened("prompt\n\\{a|b\\}\nplain\n", mode="random", seed=3).rows()
+    assert (escaped.parameters.prompt, plain.template) == ("{a|b}", None)
+    assert escaped.template == {"prompt": "\\{a|b\\}", "mode": "random", "seed": 3}

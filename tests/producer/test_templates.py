@@ -1,5 +1,6 @@
 """Templates: as many texts as are counted, the same as the package whose syntax it is, and nothing that never ends."""
 
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -106,6 +107,15 @@ def test_what_is_drawn_is_one_of_them_and_no_longer_than_the_longest(tree: Tree,
     assert text == found.draw(Reading(Random(seed)))
     assert len(text) <= found.longest
     assert found.count > 200 or text in texts(template)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text("{}|$_\\#!~@%:=()*./ 012ab\n-", max_size=40), st.sampled_from(["random", "combinatorial"]))
+def test_any_text_is_a_template_or_is_refused(folder: Path, text: str, mode: Mode) -> None:
+    with suppress(InvalidTemplate):
+        found = node(text, folder, mode)
+        assert isinstance(found.draw(Reading(Random(1))), str)
+        assert isinstance(next(found.texts(Reading(Random(1)))), str)
 
 
 @settings(max_examples=40, deadline=None)
