@@ -89,7 +89,7 @@ def test_a_cell_makes_no_file(promptmill: Call, tmp_path: Path, column: str) -> 
     before = {*tmp_path.iterdir()}
     assert promptmill("submit", "a.jsonl").exit_code == 0
     assert {*tmp_path.iterdir()} - before <= {tmp_path / "home"}
-    assert not any(path.is_file() for path in (tmp_path / "home").rglob("*") if "ledger" not in path.name)
+    assert not any(path.is_file() for path in (tmp_path / "home").rglob("*") if ".sqlite3" not in path.name)
 
 
 @pytest.mark.parametrize("preset", ["../default", "/etc/passwd", "..", "a/b", "A", "x.toml", "\0"])
