@@ -20,6 +20,8 @@ IDLE = {
     "fixed_code": "the fork does nothing with it: an image's noise is that of its own seed.",
 }
 
+#: Steps below which PLMS makes no picture of the demo checkpoint; others are content with fewer.
+PLMS_STEPS = 25
 KNOWS = {DEMO: ", which draws coloured shapes and nothing else"}
 
 
@@ -38,5 +40,11 @@ def remarks(run: Run, given: Collection[str]) -> Iterator[str]:
         yield "A prompt has a colon, which the fork took for a weight; --weights does so."
     if "seed" not in given and run.compat == "optimized":
         yield f"--seed: {run.seed} was drawn."
+    yield from _of_the_model(run, given)
+
+
+def _of_the_model(run: Run, given: Collection[str]) -> Iterator[str]:
+    if (run.model, run.sampler) == (DEMO, "PLMS") and run.steps < PLMS_STEPS:
+        yield f"--ddim_steps: with PLMS the demo checkpoint needs {PLMS_STEPS} steps; with DDIM fewer will do."
     if "ckpt" not in given:
         yield f"Without --ckpt the model is {run.model}{KNOWS.get(run.model, '')}."

@@ -322,6 +322,11 @@ def test_a_colon_is_a_weight_only_when_asked_for() -> None:
     assert said("--prompt", "Title: a castle") == []
 
 
+def test_plms_in_few_steps_is_more_than_the_demo_checkpoint_can() -> None:
+    assert "needs 25 steps" in said("--plms", "--ddim_steps", 10)[0]
+    assert said("--plms", "--ddim_steps", 25) == said("--ddim_steps", 10) == []
+
+
 def test_what_was_chosen_without_a_flag_is_said() -> None:
     run = read("txt2img", "--compat", "optimized")
     assert list(remarks(run, ())) == [
