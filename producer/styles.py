@@ -30,9 +30,16 @@ class Style(NamedTuple):
 
 
 class Styles:
-    """The styles of a file. Raises InvalidPromptFile where it cannot be read as one."""
+    """The styles of a file.
+
+    Raises:
+        InvalidTemplate: it is none.
+        InvalidPromptFile: it cannot be read as one; the problems have its lines.
+    """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise InvalidTemplate(f"{path} is no file of styles; name one with --styles.")
         source = Source(path)
         report = Report(source.label, 100)
         self.sha256 = source.sha256

@@ -18,10 +18,11 @@ from configs.settings import Settings, read_preset
 from db import queries
 from db.ledger import Ledger, NewBatch
 from producer.contents import Contents
-from producer.expansion import Expansion, take_wanted
+from producer.expansion import Expansion
 from producer.problems import Report
 from producer.prompts import PromptFile, Row
 from producer.repeats import Repeats
+from producer.wanted import take_wanted
 
 #: Jobs recorded in one transaction.
 INSERT_SIZE = 5_000

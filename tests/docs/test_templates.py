@@ -9,9 +9,9 @@ from random import Random
 import pytest
 from click.testing import Result
 
-from producer.expansion import FLAGS
 from producer.template_reader import TemplateReader
 from producer.templates import Reading
+from producer.wanted import FLAGS
 from producer.wildcards import Wildcards
 
 PAGE = (Path(__file__).parents[2] / "docs" / "templates.md").read_text(encoding="utf-8")

@@ -17,10 +17,11 @@ from db import queries
 from db.ledger import Ledger
 from db.queries import JobFilter
 from producer.errors import InvalidPromptFile
-from producer.expansion import Expansion, Wanted
+from producer.expansion import Expansion
 from producer.origin import describe_origin
 from producer.prompts import PromptFile, Row
 from producer.sweep import Sweeps, read_sweep
+from producer.wanted import Wanted
 
 JOB = read_toml(DEFAULTS)["job"]
 STYLES = "name,prompt,negative_prompt\nPhoto,photo of {prompt},drawing\nOld,1900s,\n"
@@ -244,7 +245,7 @@ def test_any_origin_can_be_described(origin: object) -> None:
         (["--template", "random"], "a.csv:2: prompt: __colour__ names a wildcard, and there is no folder of them"),
         (["--style", "Photo"], "--style Photo needs a file of styles; give one with --styles"),
         (["--styles", "styles.csv", "--style", "Phot"], "'Phot' is no style; did you mean Photo?"),
-        (["--styles", "no.csv"], "no.csv: does not exist"),
+        (["--styles", "no.csv"], "no.csv is no file of styles; name one with --styles."),
         (["--sweep", "steps=0"], "steps: '0' is not a whole number from 1 to 1000"),
         (["--sweep", "steps=1", "--sweep", "ddim_steps=2"], "ddim_steps sweeps steps a second time, after steps"),
         (["--sweep", "steps=1:9", "--max-jobs", "8"], "becomes 9 jobs by its templates and sweeps; at most 8"),
