@@ -20,4 +20,4 @@ def queued_work(engine: Engine) -> dict[tuple[str, int, int, str | None], int]:
     with engine.connect().execution_options(readonly=True) as connection:
         share = max(1, connection.execute(workers).scalar_one())
         found = connection.execute(sums.group_by(queued.model, queued.width, queued.height, queued.precision))
-        return {(model, width, height, precision): work // share for model, width, height, precision, work in found}
+        return {(row.model, row.width, row.height, row.precision): int(row[-1]) // share for row in found}

@@ -42,11 +42,11 @@ def tag_names(engine: Engine, batch_id: int) -> list[str]:
 
 def images_by_tag(engine: Engine, batch_id: int, name: str) -> dict[str, int]:
     """How many images the batch has for each value of a tag, most first; without it, they are under an empty one."""
-    value = _value(name)
-    statement = (
-        select(value, func.count()).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id).group_by(value)
-    )
-    return dict(read(engine, statement.order_by(func.count().desc(), value)))  # type: ignore[arg-type]
+    value = _value(name).label("value")
+    statement = select(value, func.count()).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id)
+    # By the column's name: PostgreSQL takes the same expression with values of its own for another one.
+    grouped = statement.group_by("value").order_by(func.count().desc(), "value")
+    return dict(read(engine, grouped))  # type: ignore[arg-type]
 
 
 def picture_paths(engine: Engine, batch_id: int, tag: str) -> Iterator[Row[Any]]:

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from msgspec import json
 from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.sql import Executable
 
 from configs.redaction import redact
 from db.claim import Claim
 from db.errors import LedgerUnreachable, NotInLedger
+from db.faults import passes
 from db.models import (
     BATCHES,
     HOLDS,
@@ -93,10 +94,16 @@ class Ledger:
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Record queued jobs of a batch that is not open yet, in one transaction. All have the same columns."""
         statement, rows = self._compile_jobs(jobs)
+        first = and_(*(JOBS.c[name] == jobs[0][name] for name in ("batch_id", "line", "image_index")))
+        tried = False
 
         def write() -> None:
+            nonlocal tried
             with self.engine.begin() as connection:
-                connection.exec_driver_sql(statement, rows)
+                # A connection that breaks in a commit leaves open whether it was done.
+                if not (tried and connection.execute(select(Job.id).where(first)).first()):
+                    tried = True
+                    connection.exec_driver_sql(statement, rows)
 
         self._patiently(write)
 
@@ -310,7 +317,10 @@ class Ledger:
                 if not connection.execute(update(table).where(mine).values(values)).rowcount:
                     connection.execute(insert(table).values({**(first or {}), **key, **values}))
 
-        self._patiently(write)
+        try:
+            self._patiently(write)
+        except IntegrityError:  # In PostgreSQL two can make it at once.
+            self._patiently(write)
 
     def _execute(self, statement: Executable) -> CursorResult[Any]:
         def write() -> CursorResult[Any]:
@@ -331,13 +341,16 @@ class Ledger:
         return self._patiently(write)
 
     def _patiently(self, write: Callable[[], T]) -> T:
-        """Run a whole transaction again while the database is locked: SQLite's own wait is not fair."""
+        """Run a whole transaction again while the database is locked, or gone: SQLite's own wait is not fair."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 return write()
-            except OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > deadline:
+            except DBAPIError as error:
+                waits = passes(error)
+                if not (waits or isinstance(error, OperationalError)):
+                    raise
+                if not waits or time.monotonic() > deadline:
                     raise LedgerUnreachable(f"The ledger cannot be written: {error.orig}.") from error
                 time.sleep(random.uniform(0.05, 0.5))
 

@@ -19,7 +19,7 @@ from producer.child import start_child
 #: Where Debian has its programs, which are not on the PATH.
 DEBIAN = Path("/usr/lib/postgresql")
 #: What would keep it through a loss of power; only the server itself dies here.
-FORGETFUL = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB")
+FORGETFUL = ("fsync=off", "full_page_writes=off", "autovacuum=off", "shared_buffers=32MB")
 USER = "promptmill"
 TEMPLATE = "template_ledger"
 

@@ -1,9 +1,8 @@
 """The ledger under any sequence of writes, each of which may be cut off before any of its statements or commits.
 
-Runs on SQLite; with PROMPTMILL_TEST_DATABASE_URL on the empty database it names.
+On SQLite, and on PostgreSQL with fewer examples.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +11,16 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings, strategies
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Engine, event, func, select
 
 from db.claim import Claim
@@ -59,12 +67,14 @@ class LedgerMachine(RuleBasedStateMachine):
     """Submits, workers and rescues that take turns on one ledger."""
 
     claims = Bundle("claims")
+    #: Of an empty ledger; None is a new SQLite file for each example.
+    url: str | None = None
 
     @initialize()
     def open(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         default = f"sqlite:///{Path(self.folder.name)}/ledger.sqlite3"
-        self.ledger: Ledger = open_ledger(os.environ.get("PROMPTMILL_TEST_DATABASE_URL", default))
+        self.ledger: Ledger = open_ledger(self.url or default)
         self.engine = self.ledger.engine
         self.fences: dict[int, int] = {}
         self.finished: set[int] = set()
@@ -196,3 +206,12 @@ TestLedger = pytest.mark.slow(LedgerMachine.TestCase)
 LedgerMachine.TestCase.settings = settings(
     max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+
+
+@pytest.mark.slow
+@pytest.mark.postgresql
+def test_any_sequence_of_writes_ends_well_in_postgresql(postgresql_url: str) -> None:
+    class Machine(LedgerMachine):
+        url = postgresql_url
+
+    run_state_machine_as_test(Machine, settings=settings(LedgerMachine.TestCase.settings, max_examples=6))
