@@ -13,6 +13,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from producer.errors import InvalidTemplate
 from producer.suggestions import suggest
 
@@ -166,13 +168,9 @@ def _structure(file: Path) -> Any:
     try:
         if file.suffix == ".json":
             return json.loads(text)
-        import yaml
-
-        # That of C is ten times as fast, and as safe.
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+        # PyYAML's safe loader, of C where there is one.
+        return msgspec.yaml.decode(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidTemplate(f"{file} is not valid: {_one_line(error)}") from error
-    except yaml.YAMLError as error:
         raise InvalidTemplate(f"{file} is not valid: {_one_line(error)}") from error
 
 
