@@ -3,6 +3,10 @@
 LedgerError
 ├── LedgerUnreachable    wait and try again: the database cannot be opened or stays locked
 ├── LedgerTooNew         upgrade Promptmill: a newer version has migrated this ledger
+├── LedgerNotEmpty       name an empty ledger: this one would be mixed with another
+├── LedgerInUse          stop the workers first
+├── CopyFailed           try again: nothing was kept
+├── BackupRefused        name another file, or use PostgreSQL's own tool
 ├── NetworkFileSystem    move the ledger, or use PostgreSQL
 └── NotInLedger          correct the call: no such batch or job
 """
@@ -26,3 +30,19 @@ class NetworkFileSystem(LedgerError):
 
 class NotInLedger(LedgerError):
     """Raised when a batch, job or image is asked for that was never recorded."""
+
+
+class LedgerNotEmpty(LedgerError):
+    """Raised when a ledger would be copied over another one."""
+
+
+class LedgerInUse(LedgerError):
+    """Raised when workers are alive that would change what is being copied."""
+
+
+class CopyFailed(LedgerError):
+    """Raised when what was copied reads otherwise."""
+
+
+class BackupRefused(LedgerError):
+    """Raised when a ledger cannot be backed up as it was asked."""

@@ -10,7 +10,19 @@ from configs.errors import ConfigError
 from configs.plain_text import plain
 from configs.redaction import redact
 from db.errors import LedgerError
-from producer.commands import batch, fsck, installation, job, models, originals, prompt_file, report, sheet, worker
+from producer.commands import (
+    batch,
+    database,
+    fsck,
+    installation,
+    job,
+    models,
+    originals,
+    prompt_file,
+    report,
+    sheet,
+    worker,
+)
 from producer.errors import InvalidPromptFile, ProducerError
 from producer.interrupts import raise_on_sigterm
 
@@ -38,7 +50,7 @@ COMMANDS: tuple[click.Command, ...] = (
     worker.bench,
     installation.doctor,
     fsck.fsck,
-    installation.db,
+    database.db,
 )
 
 #: Libraries whose errors end a command with one sentence, by the package they come from: importing them costs time.

@@ -5,7 +5,6 @@ import sys
 import click
 
 from configs.settings import get_settings
-from producer.commands.course import open_ledger
 
 
 @click.command()
@@ -23,19 +22,3 @@ def doctor() -> None:
         if finding.remedy and not finding.ok:
             click.echo(f"      {'':<11} → {finding.remedy}")
     sys.exit(1 if faults else 0)
-
-
-@click.group()
-def db() -> None:
-    """Look after the ledger's database."""
-
-
-@db.command()
-def upgrade() -> None:
-    """Bring the ledger's tables to this version.
-
-    Every command does so when it first opens an older ledger.
-    """
-    from db.migrate import revision
-
-    click.echo(f"The ledger is at revision {revision(open_ledger().engine)}.")
