@@ -30,7 +30,7 @@ def tell(delta: Delta, engine: Engine) -> Iterator[str]:
     if delta.repeated:
         yield f"{delta.repeated} images are left out, since earlier rows ask for them."
     if delta.waiting:
-        yield f"{delta.waiting} images of unchanged rows are queued or being made."
+        yield f"{delta.waiting} jobs for unchanged rows are queued or being made."
 
 
 def summarise(delta: Delta) -> dict[str, Any]:

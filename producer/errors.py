@@ -2,6 +2,7 @@
 
 ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
+│   ├── DiskTooSmall
 │   ├── InvalidPromptFile
 │   ├── InvalidTemplate
 │   ├── NoRecord
@@ -59,6 +60,10 @@ class InvalidTemplate(UsageError):
     def __init__(self, message: str, column: str = "prompt") -> None:
         super().__init__(message)
         self.column = column
+
+
+class DiskTooSmall(UsageError):
+    """Raised when the images of a file do not fit on the disk, and nobody is there to say that it be tried."""
 
 
 class PictureUnreadable(UsageError):

@@ -5,12 +5,14 @@ from typing import Any
 import click
 
 from configs.settings import get_settings
-from producer.commands.course import announce, conclude, follow, open_ledger, send, warn
+from producer.commands.choice import choice_options, choose
+from producer.commands.course import announce, conclude, follow, open_ledger, send
 from producer.options import equip_worker, fleet_options, submission_options, worker_options
 
 
 @click.command()
 @submission_options
+@choice_options
 @worker_options
 @fleet_options
 def render(file: str, vram: int | None, gpus: tuple[str, ...], workers: int | None, **flags: Any) -> None:
@@ -25,15 +27,13 @@ def render(file: str, vram: int | None, gpus: tuple[str, ...], workers: int | No
     promptmill render prompts.csv --steps 30 --sampler "Euler a" --num-images 4
     """
     from producer.local import LocalRendering
-    from producer.submit import check, record
 
     settings, ledger = get_settings(), open_ledger()
     equip_worker(flags["preset"], vram)
-    submission = check(file, settings, **flags)
-    warn(submission)
+    choice = choose(file, settings, ledger, flags, workers)
     log = settings.home / "logs" / "worker.log"
     with LocalRendering(settings, ledger, log=log, gpus=gpus, workers=workers) as rendering:
-        batch = record(submission, ledger)
+        batch = choice.record(ledger, settings)
         announce(batch)
         counts = rendering.make(batch)
     conclude(ledger, batch, counts)
@@ -41,6 +41,7 @@ def render(file: str, vram: int | None, gpus: tuple[str, ...], workers: int | No
 
 @click.command()
 @submission_options
+@choice_options
 @click.option("--watch", is_flag=True, help="Show progress until the batch is done.")
 def submit(file: str, watch: bool, **flags: Any) -> None:
     """Send all images of FILE to the workers.
@@ -49,14 +50,14 @@ def submit(file: str, watch: bool, **flags: Any) -> None:
 
     \b
     promptmill submit prompts.csv --priority 2 --watch
+    promptmill submit prompts.csv --changed
+    promptmill submit prompts.csv --plan
     """
     from producer.queue import find_url
-    from producer.submit import check, record
 
     settings, ledger = get_settings(), open_ledger()
-    submission = check(file, settings, **flags)
-    warn(submission)
-    batch = record(submission, ledger)
+    choice = choose(file, settings, ledger, flags, None)
+    batch = choice.record(ledger, settings)
     announce(batch)
     url = find_url(settings)
     if url is None:
