@@ -113,5 +113,5 @@ def _cell(name: str, value: str, folder: Path) -> tuple[Column, Any] | None:
         return None
     if name in OFF or name in INSTEAD:
         raise InvalidParameter(f"--{name} is not to be had here; {INSTEAD.get(name, 'take it out')}")
-    known = [*WORDY, "sd_model", "sampler_name", "cfg_scale", "n_iter", "batch_size", "styles", *ALIASES]
+    known = dict.fromkeys((*WORDY, "sd_model", "sampler_name", "cfg_scale", "n_iter", "batch_size", "styles", *ALIASES))
     raise InvalidParameter(f"--{name} is no option; {suggest(name, known, 'there are ' + ', '.join(known))}")
