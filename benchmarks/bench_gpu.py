@@ -83,9 +83,9 @@ class Place:
 
     def open(self, family: str, settings: Any) -> Any:
         """A checkpoint of random weights, in the number format and place that the settings say."""
-        from worker.app import COMPILED
         from worker.checkpoints import open_checkpoint
         from worker.predictor import keep_compiled
+        from worker.renderers import COMPILED
 
         keep_compiled(settings.home / COMPILED)
         folder = self.folder / family
@@ -255,9 +255,9 @@ def measure_memory(place: Place) -> dict[str, Any]:
 
 def measure_exact(place: Place) -> dict[str, Any]:
     """The verdict of the self-test, with the UNet as it is and compiled."""
-    from worker.app import make_fast, make_predictor, make_rooms
     from worker.exact import ExactLayout, make_deterministic
     from worker.progress import Progress
+    from worker.renderers import make_fast, make_predictor, make_rooms
 
     make_deterministic()
     verdicts = {}

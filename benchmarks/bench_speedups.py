@@ -20,12 +20,12 @@ def make_call(names: tuple[str, ...], model: str, rows: int) -> tuple[Callable[[
     """A full call with those settings on, and the name of the device."""
     import torch
 
-    from worker.app import make_fast, make_predictor, make_rooms
     from worker.checkpoints import open_checkpoint
     from worker.conditions import join
     from worker.denoise import Rows
     from worker.progress import Progress
     from worker.renderer import Renderer
+    from worker.renderers import make_fast, make_predictor, make_rooms
     from worker.workload import uniform
 
     settings = open_settings(names, rows)

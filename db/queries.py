@@ -149,6 +149,11 @@ def wanted_claims(engine: Engine, claims: Sequence[Claim]) -> set[Claim]:
     return found & set(claims)
 
 
+def is_held(engine: Engine, claim: Claim) -> bool:
+    """Whether a claim still holds."""
+    return bool(read(engine, select(Job.id).where(Job.id == claim.job_id, Job.fence == claim.fence, RUNNING)))
+
+
 def waiting_ids(engine: Engine, now: float) -> Iterator[list[int]]:
     """The ids of the jobs that a message should speak of by now, in order and in pages.
 

@@ -41,8 +41,10 @@ def main(name: str, concurrency: int) -> None:
         with BlackBox(box_path(settings.home, name)) as box:
             # Late, since it takes seconds: a wrong setting is reported at once.
             from worker.app import Worker
+            from worker.renderers import open_engine
 
-            code = Worker(settings, ledger, box, name=name, broker_url=settings.broker_url).run(concurrency)
+            worker = Worker(settings, ledger, box, open_engine, name=name, broker_url=settings.broker_url)
+            code = worker.run(concurrency)
         if code:
             logging.shutdown()
             # Not sys.exit: when the device is lost, its libraries may hang or abort at the end of Python.

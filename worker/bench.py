@@ -22,7 +22,6 @@ from configs.errors import ConfigError
 from configs.samplers import resolve
 from configs.settings import Settings, get_settings
 from worker import workload
-from worker.app import COMPILED, make_renderer
 from worker.checkpoints import Checkpoint, open_checkpoint, pick_device
 from worker.engine import Engine
 from worker.errors import CheckpointUnsupported, WorkerError
@@ -30,6 +29,7 @@ from worker.memory import cap_memory, release_memory
 from worker.plain import PlainCheckpoint
 from worker.predictor import keep_compiled
 from worker.renderer import Renderer
+from worker.renderers import COMPILED, make_renderer
 from worker.room import most_rows
 from worker.sample import Sample
 from worker.samplers import make_scheduler

@@ -75,10 +75,10 @@ def _exactness() -> Iterator[Finding]:
 
 
 def _self_test(settings: Settings) -> Finding:
-    from worker.app import make_fast, make_predictor, make_rooms
     from worker.checkpoints import Checkpoint, open_checkpoint
     from worker.exact import ExactLayout, make_deterministic
     from worker.progress import Progress
+    from worker.renderers import make_fast, make_predictor, make_rooms
 
     make_deterministic()
     checkpoint = open_checkpoint(settings.job["model"], device=settings.device, dtype=settings.dtype)

@@ -95,6 +95,12 @@ class Engine:
         """The checkpoint that is open or being opened. May be asked from any thread."""
         return self._form
 
+    @property
+    def vram(self) -> int | None:
+        """Bytes of the card that torch has taken; None without one. May be asked from any thread."""
+        # Asking wakes no driver that sleeps.
+        return torch.cuda.memory_reserved() if torch.cuda.is_initialized() else None
+
     def max_rows(self, shape: Shape) -> int:
         """The most rows of one UNet call of that shape, as it stands now."""
         return self._batcher.limit(shape)

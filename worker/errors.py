@@ -20,6 +20,7 @@ WorkerError
 ├── JobReturned             the job goes back to the queue, and no attempt counts
 │   ├── EngineClosed
 │   ├── SampleDropped
+│   ├── ResultLate
 │   └── DiskFull
 ├── NotLinear               the sampler's samples run as scheduler objects
 └── NotConverted            the checkpoint stays as it is
@@ -110,6 +111,10 @@ class EngineClosed(JobReturned):
 
 class SampleDropped(JobReturned):
     """The image is no longer wanted: its batch was cancelled, or another worker has the job."""
+
+
+class ResultLate(JobReturned):
+    """The image was finished after its job had been given to another worker."""
 
 
 class DiskFull(JobReturned):

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,16 +79,23 @@ def image_path(root: Path, batch_folder: str, name: str) -> Path:
     return folder / name
 
 
-def save_image(pixels: Pixels, path: Path, *, metadata: Mapping[str, Any] | None) -> SavedImage:
+def save_image(
+    pixels: Pixels,
+    path: Path,
+    *,
+    metadata: Mapping[str, Any] | None,
+    confirm: Callable[[], object] = lambda: None,
+) -> SavedImage:
     """Save pixels (H, W, 3) under `path`, in the format of its suffix; replaces what is there.
 
-    metadata: what made the image, by the ledger's words; goes into the file as JSON and as infotext, or None.
+    metadata: what made the image, by the ledger's words; goes into the file as JSON and as infotext, or None. confirm:
+    called when the file is whole and about to get its name; what it raises leaves what had that name as it was.
     When it returns, file and name are on disk; when it raises, nothing of it is. Raises DiskFull.
     """
     content = encode_image(pixels, path.suffix, metadata)
     with _disk_space(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        write_atomically(path, content, confirm)
     return SavedImage(path=path, sha256=hash_pixels(pixels), bytes=len(content))
 
 
@@ -102,7 +109,7 @@ def is_flat(pixels: Pixels) -> bool:
     return int(np.ptp(pixels, axis=(0, 1)).max()) <= FLAT
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, confirm: Callable[[], object] = lambda: None) -> None:
     """Write a file that is there whole or not at all, whatever dies on the way."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
@@ -110,6 +117,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        confirm()
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

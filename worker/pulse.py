@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any
 
 import psutil
-import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import queries
@@ -81,8 +80,7 @@ class Pulse:
             "jobs_done": box.ended,
             "rate": self._rate(box.ended),
             "memory": self._process.memory_info().rss,
-            # Asking wakes no driver that sleeps.
-            "vram": torch.cuda.memory_reserved() if torch.cuda.is_initialized() else None,
+            "vram": self._runner.engine.vram,
         }
 
     def _rate(self, ended: int) -> float:

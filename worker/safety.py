@@ -9,13 +9,12 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker, cosine_distance
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -45,8 +44,6 @@ ADVICE = (
 )
 CARE = 0.01
 """By how much the thresholds fall for a picture that needs special care."""
-SIGMAS = 8
-"""Standard deviations of the blur in a picture's shorter side."""
 
 
 class Normal(NamedTuple):
@@ -155,15 +152,6 @@ def score(checker: SafetyChecker | None, pictures: Sequence[Pixels | None]) -> l
         return [None] * len(pictures)
     scores = iter(checker.score(present))
     return [None if picture is None else next(scores) for picture in pictures]
-
-
-def hide(pixels: Pixels, how: Literal["off", "flag", "blur", "black"]) -> Pixels:
-    """What is saved of an unsafe picture."""
-    if how == "black":
-        return np.zeros_like(pixels)
-    if how == "blur":
-        return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(min(pixels.shape[:2]) / SIGMAS)))
-    return pixels
 
 
 def _margin(embeds: Tensor, concepts: Tensor, thresholds: Tensor) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import convert
 from sqlalchemy import Row
@@ -26,7 +26,6 @@ from db.ledger import Ledger
 from db.models import JobState
 from worker.breaker import Breaker
 from worker.disk import wait_for_space
-from worker.engine import Engine
 from worker.errors import (
     CheckpointRefused,
     DeviceLost,
@@ -36,12 +35,17 @@ from worker.errors import (
     JobReturned,
     NonFiniteImage,
     OutOfMemory,
+    ResultLate,
 )
+from worker.hiding import hide
 from worker.images import image_name, image_path, is_flat, is_marked, save_image
 from worker.init_images import admitted
 from worker.leases import Leases
-from worker.safety import hide
 from worker.sample import Picture, Pixels, Sample
+
+if TYPE_CHECKING:
+    # A worker whose engine is another has no use for the libraries of this one.
+    from worker.engine import Engine
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +83,7 @@ class ChunkRunner:
     name: str
     ledger: Ledger
     leases: Leases
-    engine: Engine
+    engine: "Engine"
     #: Told what is in the making.
     box: BlackBox
     breaker: Breaker
@@ -144,7 +148,7 @@ class ChunkRunner:
     def _conclude(self, job: Row[Any], claim: Claim, future: "Future[Picture]") -> bool:
         """Save and finish a job; returns whether it must be sent again."""
         try:
-            image = self._save(job, future.result())
+            image = self._save(job, claim, future.result())
             if self.ledger.finish_job(claim, image):
                 self.box.count()
             else:
@@ -156,7 +160,7 @@ class ChunkRunner:
             self._forget(claim)
         return False
 
-    def _save(self, job: Row[Any], picture: Picture) -> dict[str, Any]:
+    def _save(self, job: Row[Any], claim: Claim, picture: Picture) -> dict[str, Any]:
         """Put the picture on disk; returns the image's row."""
         name = image_name(job.id, job.seed, job.image_format)
         path = image_path(self.settings.images_root, job.folder, name)
@@ -164,13 +168,20 @@ class ChunkRunner:
         if flag := facts["flagged"]:
             log.warning("Job %d's picture is %s; `promptmill history --flagged` lists all such.", job.id, flag)
         record = {**parameters(job), **facts, "job": job.id} if self.settings.metadata == "full" else None
-        saved = save_image(self._finished(picture, flag), path, metadata=record)
+        held = partial(self._confirm, job, claim)
+        saved = save_image(self._finished(picture, flag), path, metadata=record, confirm=held)
         height, width = picture.pixels.shape[:2]
         where = path.relative_to(self.settings.images_root.resolve()).as_posix()
         return {
             **facts, "path": where, "sha256": saved.sha256, "bytes": saved.bytes, "width": width, "height": height,
             "watermark": self._is_marked(job, path),
         }  # fmt: skip
+
+    def _confirm(self, job: Row[Any], claim: Claim) -> None:
+        """The last look before a file gets its name, which by now may be that of another's. Raises ResultLate."""
+        if not queries.is_held(self.ledger.engine, claim):
+            log.warning("%s was taken away meanwhile; its late result is not saved.", named(job))
+            raise ResultLate("Another worker has the job by now.")
 
     def _finished(self, picture: Picture, flag: str | None) -> Pixels:
         """The pixels as they are saved: hidden where unsafe, and marked."""

@@ -17,11 +17,11 @@ from db.black_box import BlackBox
 from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from tests.worker.pipelines import save_checker
-from worker.app import open_engine
 from worker.breaker import Breaker
 from worker.images import hash_pixels, read_metadata
 from worker.infotext import parse_infotext
 from worker.leases import Leases
+from worker.renderers import open_engine
 from worker.tasks import ChunkRunner
 
 Render = Callable[..., Any]

@@ -16,7 +16,6 @@ from PIL import Image
 
 from configs.settings import Settings
 from tests.worker.pipelines import save_flux, save_sd3
-from worker.app import open_engine as open_workers_engine
 from worker.checkpoints import open_checkpoint
 from worker.errors import (
     CheckpointBroken,
@@ -31,6 +30,7 @@ from worker.errors import (
 )
 from worker.plain import PlainCheckpoint, makes_images_of_text
 from worker.plain_renderer import PlainRenderer
+from worker.renderers import open_engine as open_workers_engine
 from worker.sample import Pixels, Sample
 
 KINDS = {"sd3": save_sd3, "flux": save_flux}

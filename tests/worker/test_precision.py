@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from configs.settings import Settings
-from worker.app import open_engine
 from worker.checkpoints import open_checkpoint
 from worker.engine import Engine
+from worker.renderers import open_engine
 from worker.sample import Form, Sample
 
 

@@ -18,7 +18,8 @@ from worker import doctor
 from worker.checkpoints import open_checkpoint
 from worker.engine import Engine
 from worker.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsupported
-from worker.safety import Normal, SafetyChecker, find_checker, hide, open_checker, score
+from worker.hiding import hide
+from worker.safety import Normal, SafetyChecker, find_checker, open_checker, score
 from worker.sample import Pixels, Sample
 
 Open = Callable[..., SafetyChecker]
@@ -199,7 +200,7 @@ def test_hidden_pictures_are_blurred_or_black() -> None:
 
 @pytest.mark.parametrize("save", [save_sdxl, save_flux])
 def test_pictures_of_every_renderer_are_checked(save: Any, tmp_path: Path, opened: Open) -> None:
-    from worker.app import make_renderer
+    from worker.renderers import make_renderer
 
     settings = Settings(home=tmp_path, device="cpu", job={"sampler": "DDIM"})
     checkpoint, checker = open_checkpoint(str(save(tmp_path / "model")), device="cpu", dtype="float32"), opened()

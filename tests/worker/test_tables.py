@@ -16,10 +16,10 @@ from torch import Tensor
 from configs.samplers import known_samplers
 from configs.settings import Settings
 from worker import denoise, trajectories
-from worker.app import make_renderer
 from worker.checkpoints import Checkpoint
 from worker.errors import NotLinear
 from worker.progress import Progress
+from worker.renderers import make_renderer
 from worker.sample import Sample
 from worker.samplers import Samplers
 from worker.tables import compile_table

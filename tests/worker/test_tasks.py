@@ -21,12 +21,12 @@ from db import queries
 from db.black_box import BlackBox, read_box
 from db.ledger import Ledger
 from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
-from worker.app import open_engine
 from worker.breaker import Breaker
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.images import read_metadata
 from worker.leases import Leases
 from worker.pulse import Pulse
+from worker.renderers import open_engine
 from worker.tasks import ChunkRunner
 
 NAME = "test@here"
@@ -154,16 +154,22 @@ def test_a_checkpoint_that_cannot_be_opened_fails_its_jobs_and_no_others(bench: 
     assert (good.state.value, bad.state.value, bad.cause) == ("succeeded", "failed", "checkpoint")
 
 
-def test_a_result_after_a_rescue_is_not_recorded(bench: Any, jobs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = bench()
+def test_a_result_after_a_rescue_is_neither_recorded_nor_put_in_the_place_of_the_winners(
+    bench: Any, jobs: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, ids = bench(), jobs({})
+    winners = tmp_path / "images" / "0001-cats" / f"{ids[0]:08}-0.png"
 
     def rescue_first(model: str, **options: Any) -> Checkpoint:
         one.runner.ledger.rescue_jobs(3, worker=NAME)
+        winners.parent.mkdir(parents=True)
+        winners.write_bytes(b"another worker's")
         return open_checkpoint(model, **options)
 
-    monkeypatch.setattr("worker.app.open_checkpoint", rescue_first)
-    (found,) = one.render(jobs({}))
+    monkeypatch.setattr("worker.renderers.open_checkpoint", rescue_first)
+    (found,) = one.render(ids)
     assert (found.state.value, found.image_path) == ("queued", None)
+    assert [path.read_bytes() for path in winners.parent.iterdir()] == [b"another worker's"]
 
 
 def test_a_stopped_engine_gives_its_jobs_back(bench: Any, jobs: Any) -> None:
@@ -207,7 +213,7 @@ def tamper(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Checkpoint], 
             change(checkpoint)
             return checkpoint
 
-        monkeypatch.setattr("worker.app.open_checkpoint", open_and_change)
+        monkeypatch.setattr("worker.renderers.open_checkpoint", open_and_change)
 
     return tampered
 
@@ -243,7 +249,7 @@ def test_an_image_that_does_not_fit_fails_at_once_and_says_what_to_do(bench: Any
 def test_the_record_tells_shapes_and_exactness(
     bench: Any, jobs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.app.make_deterministic", lambda: None)
+    monkeypatch.setattr("worker.renderers.make_deterministic", lambda: None)
     (found,) = bench(exact=True, max_rows=8).render(jobs({}))
     assert (found.image_exact, found.image_flagged, found.image_batch_rows) == (True, None, 8)
     record = read_metadata(tmp_path / "images" / found.image_path).record or {}
