@@ -13,6 +13,7 @@ from db.errors import LedgerError
 from producer.commands import (
     batch,
     database,
+    export,
     fsck,
     installation,
     job,
@@ -42,6 +43,7 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.retry,
     job.history,
     job.show,
+    export.export,
     report.report,
     sheet.sheet,
     models.models,

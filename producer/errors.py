@@ -13,6 +13,7 @@ ProducerError
 │   ├── RunRefused
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
+├── ExportRefused           name another place, or make room
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
 ├── QueueUnreachable        wait and try again: the batch is recorded
@@ -100,6 +101,10 @@ class SheetRefused(UsageError):
 
 class OutdirUnusable(ProducerError):
     """Raised when finished images cannot be put where they were asked for."""
+
+
+class ExportRefused(ProducerError):
+    """Raised when an export cannot be written where it was asked for."""
 
 
 class ReportRefused(ProducerError):
