@@ -33,7 +33,7 @@ def copy_ledger(source: Engine, target: Engine) -> dict[str, Account]:
         CopyFailed: what was read back is not what was copied.
     """
     if read(target, select(BATCHES.c.id).limit(1)):
-        raise LedgerNotEmpty("The other ledger is not empty: name a new one, or use `promptmill db merge`.")
+        raise LedgerNotEmpty("The other ledger is not empty: name a new one.")
     with _snapshot(source) as origin, target.begin() as copy:
         accounts = {table.name: _copy_table(origin, copy, table) for table in TABLES}
         _raise_sequences(copy)

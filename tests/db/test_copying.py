@@ -69,7 +69,7 @@ def fill(ledger: Ledger, jobs: list) -> None:  # type: ignore[type-arg]
 def test_a_ledger_with_batches_takes_no_copy(ledger: Ledger, batch: Batch, tmp_path: Path) -> None:
     batch({})
     other = open_ledger(f"sqlite:///{tmp_path}/other.sqlite3")
-    with pytest.raises(LedgerNotEmpty, match="db merge"):
+    with pytest.raises(LedgerNotEmpty, match="name a new one"):
         copy_ledger(other.engine, ledger.engine)
 
 

@@ -1,0 +1,62 @@
+"""Retention."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from configs.settings import get_settings
+from producer.commands.course import open_ledger
+from producer.options import Tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Row
+
+
+@click.command()
+@click.argument("words", nargs=-1)
+@click.option("--batch", help="Number or file name of a batch.")
+@click.option("--state", type=click.Choice(["succeeded", "failed", "cancelled"]))
+@click.option("--flagged", is_flag=True, help="Only images of one colour, or unsafe.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="A column of the prompt file that is no parameter.")
+@click.option(
+    "--older-than", "days", type=click.FloatRange(0), metavar="DAYS", help="Only jobs that ended before then."
+)
+@click.option("--keep-files", is_flag=True, help="Take the jobs out of the ledger, and leave their images.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be taken.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(
+    words: tuple[str, ...], days: float | None, keep_files: bool, dry_run: bool, yes: bool, **wanted: Any
+) -> None:
+    """Delete jobs that have ended, and their images, for good.
+
+    Of several WORDS all must be in the prompt. Queued and running jobs are never taken.
+
+    \b
+    promptmill prune --older-than 90 --dry-run
+    promptmill prune --batch prompts.csv --state failed --yes
+    """
+    from producer.history import find_jobs
+    from producer.prune import Pruning
+
+    if not (words or days is not None or any(wanted.values())):
+        raise click.UsageError("Say what is to be deleted: WORDS, --batch, --state, --flagged, --tag or --older-than.")
+    engine = open_ledger().engine
+    before = float("inf") if days is None else time.time() - days * 86_400
+
+    def rows() -> "Iterator[Row[Any]]":
+        found = find_jobs(engine, words, limit=None, **wanted)
+        return (row for row in found if (row.finished_at or 0) < before)
+
+    pruning = Pruning(engine, get_settings().images_root, keep_files)
+    toll = pruning.weigh(rows())
+    spared = f" {toll.spared:,} queued or running are left." if toll.spared else ""
+    click.echo(f"{toll.jobs:,} jobs, {toll.files:,} image files, {toll.bytes / 1e6:,.1f} MB.{spared}")
+    if dry_run or not toll.jobs:
+        return
+    if not yes:
+        click.confirm("Delete them for good?", abort=True)
+    taken = pruning.take(rows())
+    click.echo(f"Deleted {taken.jobs:,} jobs, {taken.files:,} files, {taken.bytes / 1e6:,.1f} MB.")
