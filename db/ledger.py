@@ -376,7 +376,9 @@ def _ended() -> dict[str, Any]:
 
 def _put_back() -> dict[str, Any]:
     """Back to queued; a job of a batch that was cancelled meanwhile is cancelled with it."""
-    cancelled = exists().where(Batch.id == Job.batch_id, Batch.cancelled_at.is_not(None))
+    # Locked: in PostgreSQL a cancelling that has begun would else not be seen, and would not see the job.
+    when = select(Batch.cancelled_at).where(Batch.id == Job.batch_id).with_for_update(read=True)
+    cancelled = when.scalar_subquery().is_not(None)
     return {
         "state": case((cancelled, literal(JobState.CANCELLED, STATE)), else_=literal(JobState.QUEUED, STATE)),
         "fence": Job.fence + 1,

@@ -5,12 +5,14 @@ import threading
 import time
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import DataError
 
-from db import chronicle
+from db import chronicle, queries
 from db.errors import LedgerUnreachable
 from db.ledger import Ledger, NewBatch
 from db.migrate import open_ledger
+from db.models import BATCHES, JobState
 from db.session import open_database
 from tests.db.conftest import IMAGE, job
 from tests.postgres import Server, programs
@@ -69,6 +71,22 @@ def test_images_are_counted_by_tag(postgresql_url: str) -> None:
     for claim in ledger.start_jobs([1, 2], "w", 60):
         ledger.finish_job(claim, {**IMAGE, "path": str(claim.job_id)})
     assert chronicle.images_by_tag(ledger.engine, batch_id, "kind") == {"cat": 1, "": 1}
+    ledger.engine.dispose()
+
+
+def test_a_job_put_back_while_its_batch_is_cancelled_is_cancelled(postgresql_url: str) -> None:
+    ledger = open_ledger(postgresql_url)
+    batch_id = ledger.create_batch(BATCH)
+    ledger.add_jobs([job(batch_id)])
+    ledger.open_batch(batch_id)
+    claims = ledger.start_jobs([1], "w", 60)
+    releasing = threading.Thread(target=ledger.release_jobs, args=(claims,))
+    with ledger.engine.begin() as connection:
+        connection.execute(update(BATCHES).values(cancelled_at=1.0))
+        releasing.start()
+        time.sleep(0.2)
+    releasing.join()
+    assert queries.find_job(ledger.engine, 1).state is JobState.CANCELLED
     ledger.engine.dispose()
 
 
