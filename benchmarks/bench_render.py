@@ -60,7 +60,7 @@ def write_prompts(path: Path, rows: int, mixed: bool) -> None:
 def render(path: Path, home: Path, model: str, threads: int) -> Rendered:
     """Run `promptmill render` in a process of its own; the ledger says what it took."""
     from db.migrate import open_ledger
-    from db.queries import JobFilter, history
+    from db.search import Query, find
 
     env = {name: value for name, value in os.environ.items() if not name.startswith("PROMPTMILL_")}
     env |= {"PROMPTMILL_HOME": str(home), "OMP_NUM_THREADS": str(threads)}
@@ -69,7 +69,7 @@ def render(path: Path, home: Path, model: str, threads: int) -> Rendered:
     subprocess.run(command, env=env, check=True)
     wall = time.perf_counter() - started
     ledger = open_ledger(f"sqlite:///{home / 'ledger.sqlite3'}")
-    return Rendered(list(history(ledger.engine, JobFilter(), limit=1_000_000)), wall)
+    return Rendered(list(find(ledger.engine, Query(), limit=1_000_000)), wall)
 
 
 def loop(jobs: Sequence[Any], folder: Path, model: str, threads: int) -> float:

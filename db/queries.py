@@ -1,18 +1,18 @@
 """Every read of the ledger."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, exists, func, select, text
+from sqlalchemy import Engine, Row, Select, exists, func, select, text
 
 from configs.plain_text import recordable
 from db.claim import Claim
 from db.errors import NotInLedger
 from db.models import BATCHES, HOLDS, IMAGES, JOBS, WORKERS, Batch, Hold, Image, Job, JobState, Worker
 from db.reading import PAGE, paged, read
+from db.search import with_image
 
 #: Rows fetched at a time where all are wanted, and it is ids alone.
 LARGE_PAGE = 10_000
@@ -22,24 +22,6 @@ SENDING, SENT_A_SECOND = 10.0, 10_000.0
 RUNNING = text("state = 'running'")
 #: The same with that of the flags.
 FLAGGED = text("flagged IS NOT NULL")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobFilter:
-    """Which jobs a listing shows; a field that is None does not restrict."""
-
-    batch_id: int | None = None
-    state: JobState | None = None
-    seed: int | None = None
-    steps: int | None = None
-    scale: float | None = None
-    sampler: str | None = None
-    #: Only those whose image is flagged.
-    flagged: bool = False
-    #: Words that must all be in the prompt, in any order and case.
-    words: tuple[str, ...] = ()
-    #: Tag names with the value each must have.
-    tags: dict[str, str] = field(default_factory=dict)
 
 
 def batches(engine: Engine, limit: int = 20) -> Sequence[Row[Any]]:
@@ -185,21 +167,13 @@ def workers(engine: Engine) -> Sequence[Row[Any]]:
     return read(engine, select(WORKERS).order_by(Worker.name))
 
 
-def history(engine: Engine, wanted: JobFilter, *, limit: int, before: int | None = None) -> Sequence[Row[Any]]:
-    """Jobs with their images, newest first; ``before`` is the last job id of the page already seen."""
-    statement = _with_image().where(*_conditions(wanted)).order_by(Job.id.desc()).limit(limit)
-    if before is not None:
-        statement = statement.where(Job.id < before)
-    return read(engine, statement)
-
-
 def find_job(engine: Engine, job_id: int) -> Row[Any]:
     """One job with its image.
 
     Raises:
         NotInLedger: there is none.
     """
-    found = read(engine, _with_image().where(Job.id == job_id))
+    found = read(engine, with_image().where(Job.id == job_id))
     if not found:
         raise NotInLedger(f"There is no job {job_id}; `promptmill history` lists them.")
     return found[0]
@@ -220,27 +194,8 @@ def outcomes(engine: Engine, batch_id: int, after: int = 0) -> Iterator[Row[Any]
 
 def pictures(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
     """The batch's jobs that have an image, with it, in order of id."""
-    return paged(engine, _with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
+    return paged(engine, with_image().where(Job.batch_id == batch_id, Image.id.is_not(None)))
 
 
 def _claims(engine: Engine, statement: Select[Any]) -> list[Claim]:
     return [Claim(row.id, row.fence) for row in read(engine, statement)]
-
-
-def _with_image() -> Select[Any]:
-    image = [column.label(f"image_{column.name}") for column in IMAGES.columns if column.name not in ("id", "job_id")]
-    batch = Batch.name.label("batch")
-    return select(JOBS, batch, *image).join(BATCHES, Batch.id == Job.batch_id).outerjoin(IMAGES, Image.job_id == Job.id)
-
-
-def _conditions(wanted: JobFilter) -> Iterator[ColumnElement[bool]]:
-    for name in ("batch_id", "state", "seed", "steps", "scale", "sampler"):
-        value = getattr(wanted, name)
-        if value is not None:
-            yield Job[name] == value
-    if wanted.flagged:
-        yield Job.id.in_(select(Image.job_id).where(FLAGGED))
-    for word in wanted.words:
-        yield Job.prompt.icontains(word, autoescape=True)
-    for name, value in wanted.tags.items():
-        yield Job.tags[name].as_string() == value

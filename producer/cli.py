@@ -15,6 +15,7 @@ from producer.commands import (
     database,
     export,
     fsck,
+    history,
     installation,
     job,
     models,
@@ -42,10 +43,9 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.resume,
     batch.cancel,
     batch.retry,
-    job.history,
+    history.history,
     job.show,
     export.export,
-    prune.prune,
     report.report,
     sheet.sheet,
     models.models,
@@ -104,6 +104,7 @@ def cli() -> None:
     """
 
 
+history.history.add_command(prune.prune)
 for command in COMMANDS:
     cli.add_command(command)
 

@@ -1,17 +1,23 @@
 """What was asked for and what became of it, newest first."""
 
+import re
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from configs.plain_text import recordable
+from configs.plain_text import plain, recordable
 from configs.samplers import resolve
 from db import queries
 from db.models import IMAGES, JOBS, JobState
-from db.queries import JobFilter
 from db.reading import PAGE
+from db.search import Place, Query, Span, Term, find, term
+from producer.errors import UsageError
+from producer.query import parse
 from producer.table import moment, print_csv, print_fields, print_json_lines, print_table
 
 #: Columns of the ledger that say how work was handed out, and mean nothing afterwards.
@@ -21,45 +27,69 @@ FIELDS = [*(c.name for c in JOBS.columns if c.name not in INTERNAL), "batch", *I
 HEADER = ("job", "batch", "state", "finished", "seed", "steps", "scale", "sampler", "size", "image", "prompt")
 
 
-def find_jobs(
-    engine: Engine,
-    words: Sequence[str] = (),
-    *,
-    limit: int | None,
-    before: int | None = None,
-    batch: str | None = None,
-    state: str | None = None,
-    sampler: str | None = None,
-    tags: Iterable[tuple[str, str]] = (),
-    **exact: Any,
-) -> Iterator[Row[Any]]:
-    """Jobs with their images, newest first; all of them without a limit.
-
-    ``exact`` are ``seed``, ``steps``, ``scale`` and ``flagged``. A batch or a sampler may go by any of its names.
+def wanted(engine: Engine, query: Sequence[str] = (), **flags: Any) -> Query:
+    """What a query in the query language and the command's flags ask for together.
 
     Raises:
+        InvalidQuery: the query cannot be read.
         NotInLedger, UnknownSampler: there is none of that name.
     """
-    wanted = JobFilter(
-        batch_id=queries.find_batch(engine, batch).id if batch else None,
-        state=JobState(state) if state else None,
-        sampler=resolve(sampler).name if sampler else None,
-        words=tuple(map(recordable, words)),
-        tags={recordable(name): recordable(value) for name, value in tags},
-        **exact,
-    )
-    return _pages(engine, wanted, limit, before)
+    return parse(" ".join(query), time.time()) + Query(tuple(_terms(engine, flags)))
 
 
-def _pages(engine: Engine, wanted: JobFilter, limit: int | None, before: int | None) -> Iterator[Row[Any]]:
+def _terms(engine: Engine, flags: Mapping[str, Any]) -> Iterator[Term]:
+    if batch := flags.get("batch"):
+        yield term("batch", queries.find_batch(engine, batch).id)
+    if sampler := flags.get("sampler"):
+        yield term("sampler", resolve(sampler).name)
+    if flags.get("flagged"):
+        yield term("flagged", "yes")
+    if (before := flags.get("before")) is not None:
+        yield Term("id", (Span(high=before, strict=True),))
+    for name in ("state", "seed", "steps", "scale"):
+        if flags.get(name) is not None:
+            yield term(name, flags[name])
+    for name, value in flags.get("tags", ()):
+        yield term(f"tag.{recordable(name)}", recordable(value))
+
+
+def find_jobs(
+    engine: Engine,
+    query: Query,
+    *,
+    limit: int | None = None,
+    after: Place | None = None,
+    sort: str = "id",
+    ascending: bool = False,
+) -> Iterator[Row[Any]]:
+    """Jobs with their images, in order; all of them without a limit."""
     while limit is None or limit > 0:
         size = PAGE if limit is None else min(limit, PAGE)
-        page = queries.history(engine, wanted, limit=size, before=before)
+        page = find(engine, query, limit=size, after=after, sort=sort, ascending=ascending)
         yield from page
         if len(page) < size:
             return
-        before = page[-1].id
+        after = Place(page[-1].place, page[-1].id)
         limit = limit and limit - size
+
+
+def read_place(cursor: str, sort: str) -> Place:
+    """Where a page ended, as `print_next` writes it.
+
+    Raises:
+        UsageError: it is none.
+    """
+    found = re.fullmatch(r"([a-z]+):([-0-9.e+]+):([0-9]{1,18})", cursor)
+    with suppress(ValueError):
+        if found and found[1] == sort:
+            value = float(found[2])
+            return Place(int(found[2]) if found[2].isdecimal() else value, int(found[3]))
+    raise UsageError(f"--after {cursor} is no end of a page in order of {sort}: copy what the page before said.")
+
+
+def print_next(row: Row[Any], sort: str) -> None:
+    """Say how the next page is asked for."""
+    print(f"More: --after {sort}:{row.place}:{row.id}", file=sys.stderr)
 
 
 def record(row: Row[Any], root: Path) -> dict[str, Any]:
@@ -74,14 +104,22 @@ def image_path(row: Row[Any], root: Path) -> str | None:
     return str(root / row.image_path) if row.image_path else None
 
 
-def print_history(rows: Iterator[Row[Any]], root: Path, *, form: str, safe: bool = False) -> None:
-    """``form`` is ``table``, ``json`` (one object a line) or ``csv``, which may be made safe for spreadsheets."""
+def print_history(rows: Iterator[Row[Any]], root: Path, *, form: str, safe: bool = False, end: str = "\n") -> None:
+    """``form`` is ``table``, ``json`` (one object a line), ``paths`` or ``csv``, which may be safe for spreadsheets."""
     if form == "table":
         print_table(HEADER, (_line(row) for row in rows))
     elif form == "json":
         print_json_lines(record(row, root) for row in rows)
+    elif form == "paths":
+        print_paths((path for row in rows if (path := image_path(row, root))), end)
     else:
         print_csv(FIELDS, (record(row, root) for row in rows), safe=safe)
+
+
+def print_paths(paths: Iterable[str], end: str) -> None:
+    """For programs: exact, but for a terminal."""
+    for path in paths:
+        print(plain(path) if sys.stdout.isatty() else path, end=end)
 
 
 def print_batches(engine: Engine, limit: int) -> None:

@@ -24,7 +24,9 @@ FIRST_BATCH = {
 
 def test_migrations_make_the_tables_of_the_models(ledger: Ledger) -> None:
     with ledger.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        # The index of words is the database's own kind of thing.
+        ours = {"include_name": lambda name, *_: not (name or "").startswith("job_text")}
+        context = MigrationContext.configure(connection, opts={"compare_type": True, **ours})
         assert compare_metadata(context, METADATA) == []
 
 

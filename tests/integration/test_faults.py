@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from configs.celeryconfig import create_app
-from db import outbox, queries
+from db import outbox
 from db.ledger import Ledger, NewBatch
+from db.search import Query, find
 from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.integration.test_workers import (  # noqa: F401 - fixtures
@@ -70,7 +71,7 @@ def test_no_fault_of_the_device_costs_an_image(
         codes.append(supervise(start_worker("w@here", ("-c", FAULTY)), submitted))
     assert codes == [1, None]
     check_exactly_once(submitted, home / "images")
-    rows = queries.history(submitted.engine, queries.JobFilter(), limit=JOBS)
+    rows = find(submitted.engine, Query(), limit=JOBS)
     assert {row.seed for row in rows if row.image_dtype == "float32"} == {seed for seed in range(JOBS) if seed % 8 == 3}
     log = (home.parent / "workers.log").read_text("utf-8")
     assert "going on with at most 4 rows" in log

@@ -17,6 +17,7 @@ from db import outbox, queries
 from db.black_box import box_folder
 from db.ledger import Ledger, NewBatch
 from db.models import JobState
+from db.search import Query, find
 from producer.errors import WorkerKeepsDying
 from producer.fleet import Fleet
 from producer.queue import Queue
@@ -99,7 +100,7 @@ def tend(fleet: Fleet, condition: Callable[[], object], seconds: float = 200) ->
 
 
 def rows(ledger: Ledger) -> list[Any]:
-    return list(queries.history(ledger.engine, queries.JobFilter(), limit=1000))
+    return list(find(ledger.engine, Query(), limit=1000))
 
 
 def count(ledger: Ledger, *states: JobState) -> int:

@@ -15,7 +15,7 @@ import pytest
 from db import queries
 from db.ledger import Ledger
 from db.models import JobState
-from db.queries import JobFilter
+from db.search import Query, find
 from tests.conftest import on_valkey
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
@@ -69,7 +69,7 @@ def worker_of(process: "subprocess.Popen[str]") -> psutil.Process:
 
 def check_images(ledger: Ledger, home: Path, count: int) -> None:
     """Every job succeeded, and its file and no other is there."""
-    rows = queries.history(ledger.engine, JobFilter(), limit=count + 1)
+    rows = find(ledger.engine, Query(), limit=count + 1)
     assert [row.state for row in rows] == [JobState.SUCCEEDED] * count
     files = {path.relative_to(home / "images").as_posix() for path in home.rglob("images/**/*.*")}
     assert files == {row.image_path for row in rows}
@@ -97,12 +97,12 @@ def test_a_stopped_render_is_resumed_where_it_stood(
     assert process.returncode == 1
     assert "Stopped; `promptmill resume 1` goes on from there." in output
     made = {
-        row.id: row.finished_at for row in queries.history(home_ledger.engine, JobFilter(), limit=60) if row.image_path
+        row.id: row.finished_at for row in find(home_ledger.engine, Query(), limit=60) if row.image_path
     }
     assert 4 <= len(made) < 60
     assert start("resume").wait(timeout=120) == 0
     check_images(home_ledger, home, 60)
-    rows = queries.history(home_ledger.engine, JobFilter(), limit=60)
+    rows = find(home_ledger.engine, Query(), limit=60)
     assert made == {row.id: row.finished_at for row in rows if row.id in made}
 
 
@@ -115,7 +115,7 @@ def test_a_second_interrupt_gives_everything_back_at_once(render: Start, home_le
     process.communicate(timeout=20)
     assert process.returncode == 1
     assert queries.counts(home_ledger.engine, 1)[JobState.RUNNING] == 0
-    assert {row.attempts for row in queries.history(home_ledger.engine, JobFilter(), limit=40)} == {0}
+    assert {row.attempts for row in find(home_ledger.engine, Query(), limit=40)} == {0}
 
 
 def test_a_worker_that_is_killed_costs_no_image(render: Start, home_ledger: Ledger, home: Path) -> None:

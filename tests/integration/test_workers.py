@@ -16,6 +16,7 @@ from configs.celeryconfig import create_app
 from db import outbox, queries
 from db.ledger import Ledger, NewBatch
 from db.models import JobState
+from db.search import Query, find, term
 from db.session import sqlite_driver
 from tests.conftest import on_valkey
 from tests.db.conftest import job
@@ -84,7 +85,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 def check_exactly_once(ledger: Ledger, images: Path) -> None:
     """Every job has one image row, every row its file, and there is no other file."""
-    rows = queries.history(ledger.engine, queries.JobFilter(), limit=JOBS + 1)
+    rows = find(ledger.engine, Query(), limit=JOBS + 1)
     assert [row.state for row in rows] == [JobState.SUCCEEDED] * JOBS
     files = {path.relative_to(images).as_posix() for path in images.rglob("*.png")}
     assert files == {row.image_path for row in rows}
@@ -174,6 +175,6 @@ def test_a_job_that_loses_the_device_is_failed_and_takes_no_other_with_it(
     while unfinished(submitted):
         codes.append(supervise(start_worker("w@here", ("-c", LOSING)), submitted))
     assert codes[:2] == [1, 1]
-    (poison,) = queries.history(submitted.engine, queries.JobFilter(state=JobState.FAILED), limit=JOBS)
+    (poison,) = find(submitted.engine, Query((term("state", "failed"),)), limit=JOBS)
     assert (poison.seed, poison.cause, poison.attempts) == (5, "poison", 3)
     assert len(list((home / "images").rglob("*.png"))) == succeeded(submitted) == JOBS - 1

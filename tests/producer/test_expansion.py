@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from configs.settings import DEFAULTS, read_toml
 from db import queries
 from db.ledger import Ledger
-from db.queries import JobFilter
+from db.search import Query, find
 from producer.errors import InvalidPromptFile
 from producer.expansion import Expansion
 from producer.origin import describe_origin
@@ -54,7 +54,7 @@ def submit(call: Submit, text: str, *words: object) -> Result:
 
 
 def jobs_of(ledger: Ledger) -> list[Any]:
-    return list(reversed(queries.history(ledger.engine, JobFilter(), limit=1000)))
+    return list(reversed(find(ledger.engine, Query(), limit=1000)))
 
 
 def problems(file: PromptFile) -> list[tuple[int, str, str]]:

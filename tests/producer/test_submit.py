@@ -11,7 +11,7 @@ from msgspec import structs
 from configs.settings import Settings, get_settings
 from db import queries
 from db.ledger import Ledger
-from db.queries import JobFilter
+from db.search import Query, find
 from producer.errors import InvalidPromptFile
 from producer.submit import check, chunk_of, record, slug
 
@@ -29,7 +29,7 @@ def write(text: str) -> str:
 
 
 def jobs_of(ledger: Ledger) -> list[object]:
-    return list(reversed(queries.history(ledger.engine, JobFilter(), limit=1000)))
+    return list(reversed(find(ledger.engine, Query(), limit=1000)))
 
 
 def test_image_k_of_a_row_has_its_seed_plus_k(settings: Settings, home_ledger: Ledger) -> None:

@@ -1,0 +1,63 @@
+"""Full text over prompts: FTS5 in SQLite, an index of ``tsvector`` in PostgreSQL.
+
+SQLite's index is written when somebody searches, and not with each job: a submit costs what it did. As SQLite has one
+writer at a time, ids are committed in order, and the largest indexed id tells what is missing. PostgreSQL's writers
+are not in order, so there the database itself keeps the index.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Text, cast, column, func, or_, select, table, text
+
+from db.models import Job
+
+#: Jobs that are indexed in one transaction: workers wait for it.
+SLICE = 5000
+_INDEXED = "SELECT coalesce(max(id), 0) FROM job_text_docsize"
+_INDEX = text(f"""
+    INSERT INTO job_text (rowid, prompt, negative_prompt)
+    SELECT id, prompt, negative_prompt FROM job WHERE id > ({_INDEXED}) ORDER BY id LIMIT {SLICE}
+""")  # noqa: S608 - constants
+_BEHIND = text(f"SELECT coalesce((SELECT max(id) FROM job), 0) > ({_INDEXED})")  # noqa: S608 - constants
+_FOUND: Any = table("job_text", column("rowid"), column("job_text"))
+
+
+def catch_up(engine: Engine) -> None:
+    """Index the jobs that were recorded since the last time."""
+    while engine.dialect.name == "sqlite" and _is_behind(engine):
+        with engine.begin() as connection:
+            connection.execute(_INDEX)
+
+
+def _is_behind(engine: Engine) -> bool:
+    with engine.connect().execution_options(readonly=True) as connection:
+        return bool(connection.execute(_BEHIND).scalar())
+
+
+def words_match(engine: Engine, columns: Sequence[str], phrase: str) -> ColumnElement[bool]:
+    """Whether the words of the phrase stand together in one of the columns; of the last one, with a *, the start."""
+    if not any(character.isalnum() for character in phrase):
+        return or_(*(Job[name].contains(phrase, autoescape=True) for name in columns))
+    if engine.dialect.name == "sqlite":
+        return _in_sqlite(columns, phrase)
+    return or_(*(_vector(name).op("@@")(_tsquery(phrase)) for name in columns))
+
+
+def _in_sqlite(columns: Sequence[str], phrase: str) -> ColumnElement[bool]:
+    quoted = '"' + phrase.rstrip("*").replace('"', '""') + '"'
+    match = f"{{{' '.join(columns)}}} : {quoted}{'*' if phrase.endswith('*') else ''}"
+    found = select(_FOUND.c.rowid).where(_FOUND.c.job_text.op("MATCH")(match))
+    return Job.id.in_(found)
+
+
+def _vector(name: str) -> ColumnElement[Any]:
+    return func.to_tsvector(text("'simple'::regconfig"), Job[name])
+
+
+def _tsquery(phrase: str) -> ColumnElement[Any]:
+    words = func.phraseto_tsquery(text("'simple'::regconfig"), phrase.rstrip("*"))
+    if not phrase.endswith("*"):
+        return words
+    # Its text ends with the last word in quotes.
+    return func.to_tsquery(text("'simple'::regconfig"), cast(words, Text).concat(":*"))
