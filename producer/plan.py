@@ -21,6 +21,8 @@ from producer.submit import Submission
 
 BYTES_A_PIXEL: Mapping[str, float] = {"png": 1.8, "jpeg": 0.5, "webp": 0.4}
 """Of photographs as they are saved here: what is taken where nothing was measured."""
+RAW = 4
+"""Bytes of a pixel that no format exceeds."""
 MB = 2**20
 Size = tuple[int, int]
 
@@ -119,6 +121,14 @@ def make_plan(submission: Submission, engine: Engine, settings: Settings, worker
         seconds=_seconds(work, rates, workers),
         unmeasured={" ".join(map(str, kind)): kinds[kind] for kind in kinds if kind not in rates},
     )
+
+
+def fits_easily(submission: Submission, engine: Engine, settings: Settings) -> bool:
+    """Whether the disk has room for all images of the file, chosen or not; its rows are not gone through for that."""
+    free, sizes = free_bytes(settings), submission.sizes
+    if free is None or RAW * sum(images * width * height for (width, height), images in sizes.items()) <= free:
+        return True
+    return _bytes(sizes, submission.batch.image_format, newest_images(engine))[0] <= free
 
 
 def free_bytes(settings: Settings) -> int | None:

@@ -2,6 +2,7 @@
 
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +91,8 @@ class PromptFile:
         self._source = Source(path)
         self.warnings = Report(self._source.label, WARNINGS)
         """What is not wrong, and should be known; complete once it is checked."""
+        self.sizes = Counter[tuple[int, int]]()
+        """Images by width and height; complete once it is checked."""
         self.name = self._source.name
         self.sha256 = self._source.sha256
         self._jobs = 0
@@ -133,6 +136,7 @@ class PromptFile:
             for row in self._expand(record, tags, report):
                 for name, loss in losses(row.parameters):
                     self.warnings.add(row.line, name, loss)
+                self.sizes[row.parameters.width, row.parameters.height] += row.parameters.num_images
                 if self._watch:
                     self._watch.see(row)
                 self._checked.write(encode(row) + b"\n")

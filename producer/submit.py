@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
@@ -56,6 +56,8 @@ class Submission:
     contents: Contents = field(default_factory=Contents)
     #: Rows that ask for what others ask for; None where that is as it should be.
     repeats: Repeats | None = None
+    #: The images of all rows by width and height, where they were counted.
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
     #: For each image of the rows in their order whether it becomes a job; None: all do.
     chosen: Sequence[int] | None = None
 
@@ -100,6 +102,7 @@ def check(
         noise_threads=settings.noise_threads,
         contents=contents,
         repeats=prompts.repeats(),
+        sizes=prompts.sizes,
     )
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from producer.submit import Submission
 
 F = TypeVar("F", bound=Callable[..., Any])
-LITTLE = 2**20
-"""Bytes that few images exceed: where thirty times as many for each fit, no closer look is taken."""
 
 
 class Asks(NamedTuple):
@@ -130,10 +128,9 @@ def _refuse_overflow(
     submission: "Submission", ledger: "Ledger", settings: "Settings", asks: Asks, workers: int | None
 ) -> None:
     """Ask before a run whose images do not fit on the disk."""
-    from producer.plan import free_bytes, make_plan
+    from producer.plan import fits_easily, make_plan
 
-    free, most = free_bytes(settings), submission.batch.total * 30 * LITTLE
-    if asks.yes or free is None or most <= free:
+    if asks.yes or fits_easily(submission, ledger.engine, settings):
         return
     plan = make_plan(submission, ledger.engine, settings, workers)
     if plan.fits:
