@@ -7,6 +7,7 @@ import click
 
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
+from producer.commands.history import Terms
 from producer.options import Tag
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("words", nargs=-1)
+@click.argument("query", nargs=-1, type=Terms())
 @click.option("--batch", help="Number or file name of a batch.")
 @click.option("--state", type=click.Choice(["succeeded", "failed", "cancelled"]))
 @click.option("--flagged", is_flag=True, help="Only images of one colour, or unsafe.")
@@ -27,28 +28,28 @@ if TYPE_CHECKING:
 @click.option("--keep-files", is_flag=True, help="Take the jobs out of the ledger, and leave their images.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be taken.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(
-    words: tuple[str, ...], days: float | None, keep_files: bool, dry_run: bool, yes: bool, **wanted: Any
-) -> None:
+def prune(query: tuple[str, ...], days: float | None, keep_files: bool, dry_run: bool, yes: bool, **flags: Any) -> None:
     """Delete jobs that have ended, and their images, for good.
 
-    Of several WORDS all must be in the prompt. Queued and running jobs are never taken.
+    QUERY is as for `promptmill history`. Queued and running jobs are never taken.
 
     \b
-    promptmill prune --older-than 90 --dry-run
-    promptmill prune --batch prompts.csv --state failed --yes
+    promptmill history prune --older-than 90 --dry-run
+    promptmill history prune --batch prompts.csv --state failed --yes
     """
-    from producer.history import find_jobs
+    from producer.history import find_jobs, wanted
     from producer.prune import Pruning
 
-    if not (words or days is not None or any(wanted.values())):
-        raise click.UsageError("Say what is to be deleted: WORDS, --batch, --state, --flagged, --tag or --older-than.")
+    if not (query or days is not None or any(flags.values())):
+        raise click.UsageError(
+            "Say what is to be deleted: a QUERY, --batch, --state, --flagged, --tag or --older-than."
+        )
     engine = open_ledger().engine
     before = float("inf") if days is None else time.time() - days * 86_400
+    asked = wanted(engine, query, **flags)
 
     def rows() -> "Iterator[Row[Any]]":
-        found = find_jobs(engine, words, limit=None, **wanted)
-        return (row for row in found if (row.finished_at or 0) < before)
+        return (row for row in find_jobs(engine, asked) if (row.finished_at or 0) < before)
 
     pruning = Pruning(engine, get_settings().images_root, keep_files)
     toll = pruning.weigh(rows())

@@ -14,8 +14,9 @@ from configs.errors import ConfigError
 from configs.parameters import PARAMETERS
 from configs.settings import get_settings
 from db.ledger import Ledger, NewBatch
+from db.search import Query
 from producer.export import COLUMNS, Export
-from producer.history import find_jobs
+from producer.history import find_jobs, wanted
 from producer.prompts import PromptFile
 from tests.db.conftest import IMAGE, job
 
@@ -59,7 +60,7 @@ def test_an_exported_csv_asks_for_the_same_jobs(
         values.update(as_read("prompt", values["prompt"]), **as_read("negative_prompt", values["negative_prompt"]))
     batch = str(record(home_ledger, *jobs))
     target = tmp_path_factory.mktemp("export") / "again.csv"
-    rows = list(find_jobs(home_ledger.engine, limit=None, batch=batch))
+    rows = list(find_jobs(home_ledger.engine, wanted(home_ledger.engine, batch=batch)))
     Export(lambda: rows, Path()).write("csv", target)
     again = PromptFile(target, defaults=get_settings().job).rows()
     asked = [[getattr(row, name) for name in COLUMNS] for row in rows]
@@ -80,8 +81,8 @@ def test_tags_are_columns_and_formulas_can_be_made_safe(home_ledger: Ledger, pro
     record(home_ledger, {"tags": {"Kind": "=1+1"}}, {"tags": {"Place": "sea"}})
     assert promptmill("export", "--to", "csv", "--safe", "out.csv").exit_code == 0
     header, *lines = Path("out.csv").read_text().splitlines()
-    assert header.endswith("Place,Kind")
-    assert [line.rpartition("weights")[2].split(",")[-2:] for line in lines] == [["sea", ""], ["", "'=1+1"]]
+    assert header.endswith("Kind,Place")
+    assert [line.rpartition("weights")[2].split(",")[-2:] for line in lines] == [["'=1+1", ""], ["", "sea"]]
 
 
 def test_an_imagefolder_has_a_line_for_each_image(home_ledger: Ledger, promptmill: Command) -> None:
@@ -124,7 +125,7 @@ def test_nothing_is_replaced(home_ledger: Ledger, promptmill: Command, form: str
 @pytest.mark.parametrize("form", ["csv", "imagefolder"])
 def test_what_cannot_be_finished_leaves_nothing(home_ledger: Ledger, tmp_path: Path, form: str) -> None:
     def failing() -> Any:
-        yield from find_jobs(home_ledger.engine, limit=None)
+        yield from find_jobs(home_ledger.engine, Query())
         raise OSError(28, "No space left on device")
 
     record(home_ledger, {})

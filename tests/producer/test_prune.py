@@ -12,10 +12,12 @@ from configs.settings import get_settings
 from db.ledger import Ledger, NewBatch
 from db.models import BATCHES, IMAGES, JOBS
 from db.reading import read
+from db.search import Query
 from producer import prune
 from producer.fsck import Inspection
 from producer.history import find_jobs
 from producer.prune import Pruning
+from producer.query import parse
 from tests.db.conftest import IMAGE, job
 
 Command = Callable[..., Result]
@@ -46,37 +48,37 @@ def findings(ledger: Ledger, root: Path) -> list[str]:
 
 
 def test_a_dry_run_takes_nothing(promptmill: Command, images: Path) -> None:
-    result = promptmill("prune", "cat", "--dry-run")
+    result = promptmill("history", "prune", "cat", "--dry-run")
     assert result.output == "1 jobs, 1 image files, 0.0 MB. 2 queued or running are left.\n"
     assert len(files(images)) == 2
 
 
 def test_what_has_ended_is_taken_and_the_rest_is_sound(promptmill: Command, home_ledger: Ledger, images: Path) -> None:
-    assert "Deleted 1 jobs, 1 files" in promptmill("prune", "cat", "--yes").output
+    assert "Deleted 1 jobs, 1 files" in promptmill("history", "prune", "cat", "--yes").output
     assert files(images) == ["00000002-1.png"]
-    assert [row.id for row in find_jobs(home_ledger.engine, limit=None)] == [4, 3, 2]
+    assert [row.id for row in find_jobs(home_ledger.engine, Query())] == [4, 3, 2]
     assert findings(home_ledger, images) == ["truncated"]
 
 
 def test_without_a_yes_nothing_is_taken(promptmill: Command, images: Path) -> None:
-    assert promptmill("prune", "cat", text="n\n").exit_code == 1
+    assert promptmill("history", "prune", "cat", text="n\n").exit_code == 1
     assert len(files(images)) == 2
 
 
 def test_everything_must_be_asked_for(promptmill: Command, images: Path) -> None:
-    assert promptmill("prune", "--yes").exit_code == 2
+    assert promptmill("history", "prune", "--yes").exit_code == 2
     assert len(files(images)) == 2
 
 
 def test_young_jobs_stay(promptmill: Command, images: Path) -> None:
-    assert promptmill("prune", "--older-than", 1, "--yes").output.startswith("0 jobs")
+    assert promptmill("history", "prune", "--older-than", 1, "--yes").output.startswith("0 jobs")
     assert len(files(images)) == 2
 
 
 def test_an_empty_batch_goes_with_its_folder(promptmill: Command, home_ledger: Ledger, images: Path) -> None:
     home_ledger.rescue_jobs(3, worker="w")
     home_ledger.cancel_batch(1)
-    promptmill("prune", "--batch", 1, "--yes")
+    promptmill("history", "prune", "--batch", 1, "--yes")
     assert [read(home_ledger.engine, select(table)) for table in (BATCHES, JOBS, IMAGES)] == [[], [], []]
     assert list(images.iterdir()) == []
 
@@ -89,5 +91,5 @@ def test_a_crash_in_between_leaves_what_fsck_names(
 
     monkeypatch.setattr(prune.Pruning, "_remove_file", crash)
     with pytest.raises(KeyboardInterrupt):
-        Pruning(home_ledger.engine, images).take(list(find_jobs(home_ledger.engine, ["dog"], limit=None)))
+        Pruning(home_ledger.engine, images).take(list(find_jobs(home_ledger.engine, parse("dog", 0))))
     assert "orphan" in findings(home_ledger, images)
