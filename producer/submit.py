@@ -155,6 +155,8 @@ def content_keys(row: Row, submission: Submission) -> list[bytes]:
     asked, recipe = row.parameters.seed, row.recipe or submission.contents.recipe_of(row.parameters)
     # By chance, a line may have one prompt several times.
     drawn = row.number * row.parameters.num_images if (row.template or {}).get("mode") == "random" else 0
+    if row.parameters.num_images == 1 and row.parameters.compat is None:
+        return [content_key(recipe, asked, drawn, row.noise)]
     images = enumerate(images_of(row, asked or 0, submission.noise_threads), drawn)
     return [content_key(recipe, None if asked is None else seed, index, noise) for index, (seed, noise) in images]
 
