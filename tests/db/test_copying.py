@@ -37,7 +37,7 @@ def everything(ledger: Ledger) -> list[object]:
 
 
 @given(jobs=strategies.lists(JOB, min_size=1, max_size=5))
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.postgresql
 def test_there_and_back_is_the_same(postgresql: Server, tmp_path_factory: pytest.TempPathFactory, jobs: list) -> None:  # type: ignore[type-arg]
     folder, url = tmp_path_factory.mktemp("copies"), postgresql.ledger()
