@@ -14,10 +14,23 @@ from producer.options import Tag
 SORTS = ("id", "finished", "seed", "steps", "scale", "took", "bytes")
 
 
+#: Before an argument that would be taken for options; no argument of a process can have it.
+TERM = "\0"
+
+
+def shield(args: list[str]) -> list[str]:
+    """Arguments with what is excluded, as ``-dog``, told apart from options: those of one dash have one letter."""
+    end = args.index("--") if "--" in args else len(args)
+    return [TERM + arg if arg[:1] == "-" != arg[1:2] and len(arg) > 2 else arg for arg in args[:end]] + args[end:]
+
+
 class Terms(click.ParamType):  # type: ignore[type-arg]
     """Words and fields of the query language, which completes the fields."""
 
     name = "query"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        return str(value).removeprefix(TERM)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002
         from producer.query import FIELDS, FLAGS, STATES
@@ -37,7 +50,7 @@ class QueryGroup(click.Group):
         if args and args[0] in self.commands:
             ctx.args = args
             return args
-        return click.Command.parse_args(self, ctx, args)
+        return click.Command.parse_args(self, ctx, shield(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         if not ctx.args:
@@ -47,6 +60,13 @@ class QueryGroup(click.Group):
         ctx.invoked_subcommand = name
         with command.make_context(name, rest, parent=ctx) as inner:
             return command.invoke(inner)
+
+
+class QueryCommand(click.Command):
+    """A command whose arguments are a query."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, shield(args))
 
 
 @click.group(cls=QueryGroup, invoke_without_command=True, subcommand_metavar="")
@@ -99,3 +119,21 @@ def history(**given: Any) -> None:
     print_history(rows, get_settings().images_root, form=form, safe=safe, end="\0" if null else "\n")
     if jobs and len(jobs) == limit and form == "table":
         print_next(jobs[-1], sort)
+
+
+@history.command(cls=QueryCommand)
+@click.argument("query", nargs=-1, type=Terms())
+@click.option("--by", type=click.Choice(["model", "sampler", "size", "day", "worker"]), default="model")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def stats(query: tuple[str, ...], by: str, as_json: bool) -> None:
+    """Count images, failures and time of what QUERY finds.
+
+    GPU hours add up each image's share of the calls it was in; images/s are those of one device at work. Days are
+    those of UTC.
+    """
+    from db.tally import tally
+    from producer.history import wanted
+    from producer.statistics import print_stats
+
+    engine = open_ledger().engine
+    print_stats(tally(engine, wanted(engine, query), by), by, as_json=as_json)

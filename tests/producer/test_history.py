@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import Result
 
 from configs.plain_text import plain
@@ -101,3 +102,42 @@ def test_control_characters_never_reach_the_terminal(capsys: pytest.CaptureFixtu
     assert plain("a\x1b[2Jb\rc\u202ed") == "a\\x1b[2Jb c\\u202ed"
     print_table(("x",), [("\x1b]0;title\x07",)])
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_query_is_listed_in_the_order_asked_for(history: Call) -> None:
+    assert history("steps:20..30", "scale>6", "--sort", "seed", "--ascending") == [1, 3]
+    assert history("-red") == [2]
+
+
+def test_the_next_page_is_where_the_hint_says(history: Call, promptmill: Call) -> None:
+    hint = promptmill("history", "--sort", "scale", "--limit", "1").stderr.split()[-1]
+    assert history("--sort", "scale", "--after", hint) == [1, 2]
+    assert promptmill("history", "--after", hint).exit_code == 2
+
+
+def test_a_wrong_query_is_pointed_at(history: Call, promptmill: Call) -> None:
+    assert history()
+    done = promptmill("history", "red", "stesp:3")
+    assert (done.exit_code, done.stderr.splitlines()[1:]) == (2, ["  red stesp:3", "      ^"])
+
+
+def test_the_paths_of_images_are_for_xargs(history: Call, promptmill: Call, home_ledger: Ledger) -> None:
+    assert history()
+    (claim,) = home_ledger.start_jobs([1], "w", 15)
+    home_ledger.finish_job(claim, IMAGE)
+    shown = promptmill("history", "--paths", "-0", "--limit", "0").stdout
+    assert shown.split("\0") == [str(Path("home/images/0001-cats/1.png").absolute()), ""]
+
+
+def test_stats_are_counted_and_the_word_can_be_searched(history: Call, promptmill: Call) -> None:
+    assert history("--", "stats") == []
+    shown = promptmill("history", "stats", "--by", "sampler", "--json").stdout.splitlines()
+    assert [json.loads(line)["sampler"] for line in shown] == ["DDIM", "Euler a"]
+    assert promptmill("history", "stats").stdout.startswith("model")
+
+
+def test_the_shell_completes_fields() -> None:
+    from producer.cli import cli
+
+    completed = ShellComplete(cli, {}, "promptmill", "X").get_completions(["history", "red"], "st")
+    assert {"steps:", "state:", "state:failed"} <= {item.value for item in completed}
