@@ -96,9 +96,7 @@ def test_a_stopped_render_is_resumed_where_it_stood(
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "Stopped; `promptmill resume 1` goes on from there." in output
-    made = {
-        row.id: row.finished_at for row in find(home_ledger.engine, Query(), limit=60) if row.image_path
-    }
+    made = {row.id: row.finished_at for row in find(home_ledger.engine, Query(), limit=60) if row.image_path}
     assert 4 <= len(made) < 60
     assert start("resume").wait(timeout=120) == 0
     check_images(home_ledger, home, 60)

@@ -20,6 +20,12 @@ from worker.sample import Sample
 CPU = {"device": "cpu", "dtype": "float32"}
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """What a worker makes of its jobs does not depend on the database; tests of the ledger are run on each."""
+    return sqlite_url
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny tensors lose more by waiting for a second thread than they gain."""

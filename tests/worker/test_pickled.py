@@ -200,7 +200,7 @@ def test_a_program_written_by_hand_does_nothing(
     assert torch.equal(PickledFile(save(tmp_path / "b.ckpt", {"weight": SMALL})).read("weight"), SMALL)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_whatever_is_changed_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     path = save(tmp_path / "a.ckpt", {"state_dict": OrderedDict(a=SMALL, b=SMALL[1:]), "rest": [1, "x", None]})
