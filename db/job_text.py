@@ -8,7 +8,7 @@ are not in order, so there the database itself keeps the index.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Text, cast, column, func, or_, select, table, text
+from sqlalchemy import ColumnElement, Engine, Select, Text, cast, column, func, or_, select, table, text
 
 from db.models import Job
 
@@ -21,6 +21,8 @@ _INDEX = text(f"""
 """)  # noqa: S608 - constants
 _BEHIND = text(f"SELECT coalesce((SELECT max(id) FROM job), 0) > ({_INDEXED})")  # noqa: S608 - constants
 _FOUND: Any = table("job_text", column("rowid"), column("job_text"))
+#: The id of a job in the index of SQLite.
+ROWID: ColumnElement[int] = _FOUND.c.rowid
 
 
 def catch_up(engine: Engine) -> None:
@@ -45,10 +47,23 @@ def words_match(engine: Engine, columns: Sequence[str], phrase: str) -> ColumnEl
 
 
 def _in_sqlite(columns: Sequence[str], phrase: str) -> ColumnElement[bool]:
-    quoted = '"' + phrase.rstrip("*").replace('"', '""') + '"'
-    match = f"{{{' '.join(columns)}}} : {quoted}{'*' if phrase.endswith('*') else ''}"
-    found = select(_FOUND.c.rowid).where(_FOUND.c.job_text.op("MATCH")(match))
+    found = select(_FOUND.c.rowid).where(_FOUND.c.job_text.op("MATCH")(_expression(columns, phrase)))
     return Job.id.in_(found)
+
+
+def _expression(columns: Sequence[str], phrase: str) -> str:
+    quoted = '"' + phrase.rstrip("*").replace('"', '""') + '"'
+    return f"{{{' '.join(columns)}}} : {quoted}{'*' if phrase.endswith('*') else ''}"
+
+
+def listed(statement: Select[Any], terms: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Select[Any]:
+    """In SQLite: a select of jobs, led by the index of words, which is in order of id already.
+
+    Of each term, (columns, phrases), one phrase must be found.
+    """
+    match = " AND ".join(f"({' OR '.join(_expression(columns, one) for one in some)})" for columns, some in terms)
+    joined = statement.join(_FOUND, _FOUND.c.rowid == Job.id)
+    return joined.where(_FOUND.c.job_text.op("MATCH")(match))
 
 
 def _vector(name: str) -> ColumnElement[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, false, func, not_, or_, select, text
 
-from db.job_text import catch_up, words_match
+from db.job_text import ROWID, catch_up, listed, words_match
 from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
 from db.reading import read
 
@@ -88,12 +88,25 @@ def find(
     """Jobs with their images, in order; ``after`` is where the page before ended. Each row has its ``place``."""
     prepare(engine, query)
     order = ORDERS[sort]
-    statement = with_image(order.label("place")).where(*conditions(engine, query))
+    leading = _leading(engine, query) if sort == "id" else ()
+    rest = Query(tuple(term for term in query.terms if term not in leading))
+    statement = with_image(order.label("place")).where(*conditions(engine, rest))
+    if leading:
+        asked = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted]) for term in leading]
+        statement, order = listed(statement, asked), ROWID
     if after is not None:
         statement = statement.where(_beyond(order, after, ascending))
-    keys = (Job.id,) if sort == "id" else (order, Job.id)
+    keys = (order,) if sort == "id" else (order, Job.id)
     ordered = statement.order_by(*(key.asc() if ascending else key.desc() for key in keys))
     return read(engine, ordered.limit(limit))
+
+
+def _leading(engine: Engine, query: Query) -> tuple[Term, ...]:
+    """The words that SQLite can find in order of id: a page of common ones costs no more than itself."""
+    if engine.dialect.name != "sqlite":
+        return ()
+    words = (term for term in query.terms if term.field in IN_TEXT and not term.excluded)
+    return tuple(term for term in words if all(any(map(str.isalnum, str(span.low))) for span in term.wanted))
 
 
 def prepare(engine: Engine, query: Query) -> None:
@@ -155,8 +168,9 @@ def _size(span: Span) -> ColumnElement[bool]:
 
 def _beyond(order: ColumnElement[Any], after: Place, ascending: bool) -> ColumnElement[bool]:
     further = order > after.value if ascending else order < after.value
-    later = Job.id > after.job_id if ascending else Job.id < after.job_id
-    return later if order is Job.id else or_(further, and_(order == after.value, later))
+    job_id = ROWID if order is ROWID else Job.id
+    later = job_id > after.job_id if ascending else job_id < after.job_id
+    return later if order is job_id else or_(further, and_(order == after.value, later))
 
 
 SPECIAL: Mapping[str, Callable[[Span], ColumnElement[bool]]] = {
