@@ -134,7 +134,8 @@ def _condition(engine: Engine, field: str, span: Span) -> ColumnElement[bool]:
     if field in IN_TEXT:
         return words_match(engine, IN_TEXT[field], str(span.low))
     if field.startswith("tag."):
-        return Job.tags[field.removeprefix("tag.")].as_string() == str(span.low)
+        tag: ColumnElement[str] = Job.tags[field.removeprefix("tag.")].as_string()
+        return tag == str(span.low)
     if field in COLUMNS:
         return _within(COLUMNS[field], span)
     return SPECIAL[field](span)
@@ -170,7 +171,9 @@ def _beyond(order: ColumnElement[Any], after: Place, ascending: bool) -> ColumnE
     further = order > after.value if ascending else order < after.value
     job_id = ROWID if order is ROWID else Job.id
     later = job_id > after.job_id if ascending else job_id < after.job_id
-    return later if order is job_id else or_(further, and_(order == after.value, later))
+    if order is job_id:
+        return later
+    return or_(further, and_(order == after.value, later))
 
 
 SPECIAL: Mapping[str, Callable[[Span], ColumnElement[bool]]] = {

@@ -209,7 +209,8 @@ class Reader:
         if not low_text and not high_text:
             self._refuse(start, f"A range needs an end; {name} takes {kind.allowed}")
         ends = (low_text, start), (high_text, start + len(low_text) + 2)
-        return Span(*(self._value(kind, end, name, at) if end else None for end, at in ends))
+        low, high = (self._value(kind, end, name, at) if end else None for end, at in ends)
+        return Span(low, high)
 
     def _piece(self, expected: str) -> str:
         found = PIECE.match(self.text, self.at)

@@ -66,5 +66,9 @@ def commands(page: Path) -> Iterator[tuple[str, click.Command | None, list[str]]
 def find(words: list[str]) -> click.Command | None:
     found: click.Command | None = cli
     while isinstance(found, click.Group) and words:
-        found, words = found.commands.get(words[0]), words[1:]
+        inner, words = found.commands.get(words[0]), words[1:]
+        if inner is None and found.invoke_without_command:
+            # The words are its own arguments.
+            return found
+        found = inner
     return found
