@@ -12,6 +12,9 @@ Floats = NDArray[np.float64]
 #: What makes a worker's name its own; the next one in its slot goes on with the same device.
 OWN_DIGITS = re.compile(r"-[0-9a-f]{6}(?=@|$)")
 
+#: Bars of a plot.
+FEWEST_BINS, MOST_BINS = 8, 96
+
 
 class Making(NamedTuple):
     """An image's time in the making, in seconds since 1970, and who made it."""
@@ -61,8 +64,8 @@ class Timeline:
         return sum(w.idle * w.seconds for w in self.workers) / sum(w.seconds for w in self.workers)
 
 
-def draw(makings: Iterable[Making], bins: int = 96) -> Timeline | None:
-    """The timeline of images in any order; None without any."""
+def draw(makings: Iterable[Making], bins: int | None = None) -> Timeline | None:
+    """The timeline of images in any order; None without any. bins: as many as show something when it is None."""
     spans: dict[tuple[str, str], list[float]] = {}
     for making in makings:
         who = OWN_DIGITS.sub("", making.worker), making.device
@@ -73,6 +76,7 @@ def draw(makings: Iterable[Making], bins: int = 96) -> Timeline | None:
     began = min(float(each[:, 0].min()) for each in times.values())
     # No image takes no time; a clock that was set back must not end the report.
     ended = max(began + 1e-3, *(float(each[:, 1].max()) for each in times.values()))
+    bins = bins or min(MOST_BINS, max(FEWEST_BINS, sum(map(len, times.values())) // 4))
     edges = np.linspace(began, ended, bins + 1)
     made, _ = np.histogram(np.concatenate([each[:, 1] for each in times.values()]), edges)
     rates = tuple((made / ((ended - began) / bins)).tolist())
