@@ -7,6 +7,7 @@ LedgerError
 ├── LedgerInUse          stop the workers first
 ├── CopyFailed           try again: nothing was kept
 ├── BackupRefused        name another file, or use PostgreSQL's own tool
+├── SqliteUnfit          install another SQLite: this one cannot search text
 ├── NetworkFileSystem    move the ledger, or use PostgreSQL
 └── NotInLedger          correct the call: no such batch or job
 """
@@ -26,6 +27,10 @@ class LedgerTooNew(LedgerError):
 
 class NetworkFileSystem(LedgerError):
     """Raised when SQLite would lie on a network file system, where its locks do not hold."""
+
+
+class SqliteUnfit(LedgerError):
+    """Raised when SQLite was built without what the ledger needs."""
 
 
 class NotInLedger(LedgerError):

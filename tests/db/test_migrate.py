@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert
 
 from db import migrate, queries
-from db.errors import LedgerTooNew, LedgerUnreachable, NetworkFileSystem
+from db.errors import LedgerTooNew, LedgerUnreachable, NetworkFileSystem, SqliteUnfit
 from db.ledger import Ledger
 from db.models import BATCHES, IMAGES, JOBS, METADATA
 from db.session import journal_mode, open_database, sqlite_driver
@@ -115,3 +115,14 @@ def test_the_write_ahead_log_is_used_with_a_safe_sqlite(tmp_path: Path) -> None:
     with engine.connect() as connection:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
     assert mode == journal_mode(sqlite_driver())
+
+
+def test_a_sqlite_that_cannot_search_text_is_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = ScriptDirectory(str(migrate.MIGRATIONS))
+    migration = scripts.get_revision("0006").module
+    migration.TABLE = migration.TABLE.replace("fts5(", "fts5_of_nowhere(")
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: scripts)
+    with pytest.raises(SqliteUnfit, match="pip install pysqlite3"):
+        migrate.open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")

@@ -7,6 +7,8 @@ may be given again. In PostgreSQL the database keeps it.
 from alembic import op
 from sqlalchemy.exc import OperationalError
 
+from db.errors import SqliteUnfit
+
 revision = "0006"
 down_revision = "0005"
 
@@ -39,7 +41,7 @@ def _index_sqlite() -> None:
     except OperationalError as error:
         if "fts5" not in str(error.orig):
             raise
-        raise RuntimeError(
+        raise SqliteUnfit(
             "This SQLite cannot search text: it lacks FTS5. `pip install pysqlite3` brings one that has it."
         ) from error
     op.execute(GONE)
