@@ -23,6 +23,7 @@ from producer.commands import (
     prompt_file,
     prune,
     report,
+    rerun,
     sheet,
     worker,
 )
@@ -45,6 +46,7 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.retry,
     history.history,
     job.show,
+    rerun.rerun,
     export.export,
     report.report,
     sheet.sheet,

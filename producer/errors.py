@@ -10,6 +10,7 @@ ProducerError
 │   ├── NoSuchGpu
 │   ├── NoSuchTag
 │   ├── PictureUnreadable
+│   ├── RerunRefused
 │   ├── RunRefused
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
@@ -89,6 +90,10 @@ class NoSuchTag(UsageError):
 
 class NoRecord(UsageError):
     """Raised when an image does not say what made it."""
+
+
+class RerunRefused(UsageError):
+    """Raised when a job cannot be made again with what is set."""
 
 
 class RunRefused(UsageError):
