@@ -76,8 +76,9 @@ def test_a_text_is_shown_as_it_is_but_for_that(submitted: Call) -> None:
 
 @pytest.mark.parametrize("name", ["sql", "formats", "html", "rich markup", "emoji"])
 def test_words_are_looked_for_as_they_are(submitted: Call, name: str) -> None:
-    assert json.loads(submitted("history", "--json", "--", TEXTS[name]).stdout)["prompt"] == TEXTS[name]
-    assert submitted("history", "--json", "--", f"{TEXTS[name]}%").stdout == ""
+    phrase = '"{}"'.format(TEXTS[name].replace("\\", "\\\\").replace('"', '\\"'))
+    assert json.loads(submitted("history", "--json", "--", phrase).stdout)["prompt"] == TEXTS[name]
+    assert submitted("history", "--json", "--", phrase, "elsewhere").stdout == ""
 
 
 @pytest.mark.usefixtures("submitted")
