@@ -50,6 +50,10 @@ def test_jobs_made_again_are_what_they_were(promptmill: Command, home_ledger: Le
     result = promptmill("rerun", old, 2, "--submit", "--name", "again")
     assert result.exit_code == 0, result.output
     assert jobs(home_ledger, 2) == jobs(home_ledger, 1)
+    with home_ledger.engine.connect() as connection:
+        keys = connection.scalars(select(Job.content_key).where(Job.batch_id == 2)).all()
+    assert None not in keys
+    assert len(set(keys)) == 2
 
 
 def test_what_is_set_is_all_that_changes(promptmill: Command, home_ledger: Ledger, old: int) -> None:
@@ -82,6 +86,7 @@ def test_a_query_finds_what_is_made_again(promptmill: Command, home_ledger: Ledg
         (["1", "--set", "steps"], "NAME=VALUE"),
         (["1", "--set", "w=64", "--set", "size=64x64"], "a second time"),
         (["1", "--set", "mask_image=README.md"], "README.md"),
+        (["1", "--set", "eta=0.5"], "seed=N or random"),
         (["1", "99"], "no job 99"),
         ([], "Say what"),
     ],
