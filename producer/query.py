@@ -229,7 +229,8 @@ class Reader:
             self._refuse(at, f"{name} is {kind.allowed}, not {piece or 'nothing'}")
 
     def _refuse(self, at: int, message: str) -> NoReturn:
-        raise InvalidQuery(self.text, at, f"{plain(message)}.") from None
+        end = "" if message.endswith("?") else "."
+        raise InvalidQuery(self.text, at, plain(message) + end) from None
 
 
 def write(query: Query) -> str:
