@@ -10,6 +10,7 @@ from sqlalchemy import Engine, Row
 from db import queries
 from producer.errors import SheetRefused
 from producer.numbered_files import NumberedFiles, draft, give_name
+from producer.picture import file_of
 from producer.sheet import Entry, Sheet
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -54,11 +55,16 @@ class ContactSheet:
 
     def _entries(self) -> Iterator[Entry]:
         for row in queries.pictures(self._engine, self._batch.id):
-            path = self._images / row.image_path
-            if path.is_file():
-                yield Entry(path, tuple(_caption(row, name) for name in self._captions))
+            if found := entry_of(row, self._images, self._captions):
+                yield found
             else:
                 self.missing += 1
+
+
+def entry_of(row: Row[Any], images: Path, captions: Sequence[str]) -> Entry | None:
+    """A job's image with its captions; None where it is not on disk."""
+    path = file_of(row, images)
+    return Entry(path, tuple(_caption(row, name) for name in captions)) if path and path.is_file() else None
 
 
 def _numbered(sheet: Sheet, entries: Iterator[Entry], folder: Path, head: str, suffix: str) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import csv
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,13 +22,13 @@ from sqlalchemy import Row
 from configs.parameters import PARAMETERS
 from producer.errors import ExportRefused
 from producer.history import record
+from producer.picture import file_of
 from producer.table import FORMULA
 
 Rows = Callable[[], Iterable[Row[Any]]]
 """Gives the jobs; may be called several times."""
 #: One job is one image.
 COLUMNS = [name for name in PARAMETERS if name != "num_images"]
-SUFFIXES = {".png", ".jpg", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,14 @@ class Export:
             raise ExportRefused(f"{target} cannot be written: {error.strerror or error}.") from error
 
     def _csv(self, path: Path) -> Outcome:
-        tags = list(dict.fromkeys(name for row in self.rows() for name in row.tags))
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow([*COLUMNS, *tags])
-            return Outcome(_count(writer.writerow(self._cells(row, tags)) for row in self.rows()))
+            return Outcome(_count(map(csv.writer(file).writerow, self.lines())) - 1)
+
+    def lines(self) -> Iterator[list[object]]:
+        """The lines of a csv, of which the first has the names."""
+        tags = list(dict.fromkeys(name for row in self.rows() for name in row.tags))
+        yield [*COLUMNS, *tags]
+        yield from (self._cells(row, tags) for row in self.rows())
 
     def _cells(self, row: Row[Any], tags: list[str]) -> list[object]:
         weights = {"weights": "on" if row.weights else "off"}
@@ -119,27 +123,27 @@ class Export:
         shutil.copyfile(image, target)
 
     def _zip(self, path: Path) -> Outcome:
-        written = missing = 0
-        with ZipFile(path, "w", ZIP_STORED) as archive, tempfile.TemporaryFile() as lines:
+        with ZipFile(path, "w", ZIP_STORED) as archive:
+            found = Counter(self.fill(archive))
+        return Outcome(found[True], found[False])
+
+    def fill(self, archive: ZipFile) -> Iterator[bool]:
+        """Add each image, when it is asked for, and their lines behind the last one; yields whether it was there."""
+        with tempfile.TemporaryFile() as lines:
             for row, image in self._images():
                 name = _file_name(row, image)
-                if not image.is_file():
-                    missing += 1
-                    continue
-                archive.write(image, name)
-                _write_line(lines, {"file_name": name, "text": row.prompt, **self._record(row)})
-                written += 1
+                if there := image.is_file():
+                    archive.write(image, name)
+                    _write_line(lines, {"file_name": name, "text": row.prompt, **self._record(row)})
+                yield there
             lines.seek(0)
             with archive.open("metadata.jsonl", "w", force_zip64=True) as metadata:
                 shutil.copyfileobj(lines, metadata)
-        return Outcome(written, missing)
 
     def _images(self) -> Iterator[tuple[Row[Any], Path]]:
         """The jobs that have an image below the images' folder, and where it is."""
-        root = self.root.resolve()
         for row in self.rows():
-            image = (root / row.image_path).resolve() if row.image_path else None
-            if image and image.is_relative_to(root) and image.suffix in SUFFIXES:
+            if image := file_of(row, self.root):
                 yield row, image
 
 

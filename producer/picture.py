@@ -21,6 +21,8 @@ ENDS = {
     "jpg": (b"\xff\xd8\xff", b"\xff\xd9"),
     "webp": (b"RIFF", b""),
 }
+#: Of the files that images are saved in.
+SUFFIXES = {".png", ".jpg", ".webp"}
 #: Those that keep the very pixels.
 LOSSLESS = (".png",)
 #: Bytes; a picture of 4096x4096 that cannot be compressed has 50 million.
@@ -34,6 +36,12 @@ class Flaw(NamedTuple):
 
     kind: Literal["missing", "truncated", "altered"]
     detail: str
+
+
+def file_of(row: Row[Any], root: Path) -> Path | None:
+    """Where a job's image should be; None where it has none, or the ledger leads out of the images' folder."""
+    path = (root / row.image_path).resolve() if row.image_path else None
+    return path if path and path.suffix in SUFFIXES and path.is_relative_to(root.resolve()) else None
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple, NoReturn
 
@@ -133,7 +133,7 @@ def parse(text: str, now: float) -> Query:
     Raises:
         InvalidQuery: with a line that points at the character.
     """
-    return Query(tuple(Reader(text, now).terms()))
+    return Query(tuple(term for term, _ in Reader(text, now).terms()))
 
 
 class Reader:
@@ -142,13 +142,13 @@ class Reader:
     def __init__(self, text: str, now: float) -> None:
         self.text, self.now, self.at = text, now, 0
 
-    def terms(self) -> list[Term]:
-        found: list[Term] = []
+    def terms(self) -> Iterator[tuple[Term, str]]:
+        """Each term, and the text that it was read from."""
         while True:
             self.at += len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
-            if self.at == len(self.text):
-                return found
-            found.append(self._term())
+            if (start := self.at) == len(self.text):
+                return
+            yield self._term(), self.text[start : self.at]
 
     def _term(self) -> Term:
         head = HEAD.match(self.text, self.at)
