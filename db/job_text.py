@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Select, Text, cast, column, func, or_, select, table, text
 
 from db.models import Job
+from db.patience import patiently
 
 #: Jobs that are indexed in one transaction: workers wait for it.
 SLICE = 5000
@@ -27,9 +28,13 @@ ROWID: ColumnElement[int] = _FOUND.c.rowid
 
 def catch_up(engine: Engine) -> None:
     """Index the jobs that were recorded since the last time."""
-    while engine.dialect.name == "sqlite" and _is_behind(engine):
+
+    def write() -> None:
         with engine.begin() as connection:
             connection.execute(_INDEX)
+
+    while engine.dialect.name == "sqlite" and _is_behind(engine):
+        patiently(write)
 
 
 def _is_behind(engine: Engine) -> bool:

@@ -1,24 +1,23 @@
 """Every write to the ledger, each a compare-and-set in its own transaction. ``docs/job_states.md`` draws them."""
 
-import random
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from msgspec import json
 from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, update
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import Executable
 
 from configs.redaction import redact
+from db.blocks import forget, forget_batch
 from db.claim import Claim
-from db.errors import LedgerUnreachable, NotInLedger
-from db.faults import passes
+from db.errors import NotInLedger
 from db.models import (
     BATCHES,
     HOLDS,
@@ -34,8 +33,7 @@ from db.models import (
     Worker,
     WorkerState,
 )
-
-T = TypeVar("T")
+from db.patience import patiently
 
 #: Ids in one statement: databases limit its variables.
 SLICE = 100
@@ -43,8 +41,6 @@ SLICE = 100
 IN_JSON = ("tags", "noise", "template")
 #: What every job begins with.
 NEW_JOB = {"state": JobState.QUEUED.value, "attempts": 0, "fence": 0}
-#: Seconds for which a write is tried again while the database is locked.
-PATIENCE = 60.0
 #: Seconds for which a dead worker is remembered.
 MOURNING = 86_400.0
 
@@ -89,7 +85,7 @@ class Ledger:
                 connection.execute(update(BATCHES).where(Batch.id == batch_id).values(folder=folder))
                 return batch_id
 
-        return self._patiently(write)
+        return patiently(write)
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Record queued jobs of a batch that is not open yet, in one transaction. All have the same columns."""
@@ -105,7 +101,7 @@ class Ledger:
                     tried = True
                     connection.exec_driver_sql(statement, rows)
 
-        self._patiently(write)
+        patiently(write)
 
     def _compile_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
         """The insert as the driver takes it: SQLAlchemy's own handling of each row costs more than the insert."""
@@ -127,8 +123,9 @@ class Ledger:
                 unopened = select(Batch.id).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
                 connection.execute(delete(JOBS).where(Job.batch_id.in_(unopened)))
                 connection.execute(delete(BATCHES).where(Batch.id == batch_id, Batch.submitted_at.is_(None)))
+                forget(connection)
 
-        self._patiently(write)
+        patiently(write)
 
     def pause_batch(self, batch_id: int) -> None:
         """No job of the batch is started until `resume_batch`; running ones finish."""
@@ -160,11 +157,16 @@ class Ledger:
     def retry_batch(self, batch_id: int) -> int:
         """Put failed and cancelled jobs back, with their attempts forgotten. Returns how many."""
         self._change_batch(batch_id, cancelled_at=None)
-        return self._execute(
-            update(JOBS)
-            .where(Job.batch_id == batch_id, Job.state.in_((JobState.FAILED, JobState.CANCELLED)))
-            .values(state=JobState.QUEUED, attempts=0, fence=Job.fence + 1, cause=None, message=None, finished_at=None)
-        ).rowcount
+        ended = update(JOBS).where(Job.batch_id == batch_id, Job.state.in_((JobState.FAILED, JobState.CANCELLED)))
+        values = {"state": JobState.QUEUED, "attempts": 0, "cause": None, "message": None, "finished_at": None}
+
+        def write() -> int:
+            with self.engine.begin() as connection:
+                again = connection.execute(ended.values(fence=Job.fence + 1, **values)).rowcount
+                forget_batch(connection, batch_id)
+                return again
+
+        return patiently(write)
 
     def _change_batch(self, batch_id: int, **values: float | None) -> None:
         if not self._execute(update(BATCHES).where(Batch.id == batch_id).values(values)).rowcount:
@@ -216,7 +218,7 @@ class Ledger:
                 connection.execute(insert(IMAGES).values(job_id=claim.job_id, created_at=time.time(), **image))
                 return True
 
-        return self._patiently(write)
+        return patiently(write)
 
     def fail_job(self, claim: Claim, cause: str, message: str) -> bool:
         """Running → failed, with one word for the cause and a message. False when the claim is no longer ours."""
@@ -268,7 +270,7 @@ class Ledger:
 
         ``seen`` are the jobs with the fence they were seen with; one that has changed since is left alone.
         """
-        return sorted(job_id for part in _sliced(seen) for job_id in self._patiently(partial(self._remake, part)))
+        return sorted(job_id for part in _sliced(seen) for job_id in patiently(partial(self._remake, part)))
 
     def _remake(self, seen: Sequence[Claim]) -> list[int]:
         damaged = update(JOBS).where(_is_one_of(seen), Job.state == JobState.SUCCEEDED)
@@ -276,6 +278,7 @@ class Ledger:
         with self.engine.begin() as connection:
             rows = connection.execute(back).all()
             connection.execute(delete(IMAGES).where(Image.job_id.in_([row.id for row in rows])))
+            forget(connection, (row.id for row in rows))
         return [row.id for row in rows if row.state is JobState.QUEUED]
 
     def forget_images(self, seen: Iterable[Claim]) -> int:
@@ -318,16 +321,16 @@ class Ledger:
                     connection.execute(insert(table).values({**(first or {}), **key, **values}))
 
         try:
-            self._patiently(write)
+            patiently(write)
         except IntegrityError:  # In PostgreSQL two can make it at once.
-            self._patiently(write)
+            patiently(write)
 
     def _execute(self, statement: Executable) -> CursorResult[Any]:
         def write() -> CursorResult[Any]:
             with self.engine.begin() as connection:
                 return connection.execute(statement)
 
-        return self._patiently(write)
+        return patiently(write)
 
     def _queued_again(self, statement: Update) -> list[int]:
         rows = self._returning(statement.returning(Job.id, Job.state))
@@ -338,21 +341,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 return list(connection.execute(statement).all())
 
-        return self._patiently(write)
-
-    def _patiently(self, write: Callable[[], T]) -> T:
-        """Run a whole transaction again while the database is locked, or gone: SQLite's own wait is not fair."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return write()
-            except DBAPIError as error:
-                waits = passes(error)
-                if not (waits or isinstance(error, OperationalError)):
-                    raise
-                if not waits or time.monotonic() > deadline:
-                    raise LedgerUnreachable(f"The ledger cannot be written: {error.orig}.") from error
-                time.sleep(random.uniform(0.05, 0.5))
+        return patiently(write)
 
 
 def _encoded(job: Mapping[str, Any]) -> dict[str, str]:

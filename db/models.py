@@ -136,6 +136,7 @@ JOBS = Table(
     Index("job_batch_state", "batch_id", "state", "id"),
     Index("job_seed", "seed"),
     Index("job_steps_scale", "steps", "scale", "id"),
+    Index("job_state", "state", "id"),
     Index(
         "job_lease",
         "lease_until",
@@ -181,12 +182,34 @@ IMAGES = Table(
     _needed("versions", JSON),
     _needed("created_at", Double),
     Index("image_created", "created_at"),
+    Index("image_seconds", "seconds"),
     Index(
         "image_flagged",
         "job_id",
         sqlite_where=text("flagged IS NOT NULL"),
         postgresql_where=text("flagged IS NOT NULL"),
     ),
+)
+
+#: What became of a block of jobs (`db.blocks`), all of which have ended, for each batch, model and so on in it.
+TALLIES = Table(
+    "tally",
+    METADATA,
+    #: The ids of its jobs divided by a block's size.
+    _needed("block", BigInteger),
+    _needed("batch_id", BigInteger),
+    _needed("model", Text),
+    _needed("sampler", String(64)),
+    _needed("width", Integer),
+    _needed("height", Integer),
+    #: On which they ended, from 1970 in UTC. None where that is not known.
+    Column("day", Integer),
+    _needed("worker", Text),
+    _needed("images", Integer),
+    _needed("failures", Integer),
+    #: Of a device; see `db.tally`.
+    _needed("seconds", Double),
+    Index("tally_block", "block"),
 )
 
 #: The jobs of a batch that want one checkpoint, when too many of them failed in a row: no more are started.
@@ -244,4 +267,4 @@ WORKERS = Table(
 )
 
 #: The columns, to be written `Job.seed`.
-Batch, Job, Image, Hold, Worker = BATCHES.c, JOBS.c, IMAGES.c, HOLDS.c, WORKERS.c
+Batch, Job, Image, Hold, Worker, Tally = BATCHES.c, JOBS.c, IMAGES.c, HOLDS.c, WORKERS.c, TALLIES.c

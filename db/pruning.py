@@ -4,9 +4,8 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Engine, delete, select, update
 
-from db.models import BATCHES, HOLDS, IMAGES, JOBS, Batch, Hold, Image, Job, JobState
-
-ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+from db.blocks import ENDED, forget
+from db.models import BATCHES, HOLDS, IMAGES, JOBS, Batch, Hold, Image, Job
 
 
 def remove_jobs(engine: Engine, ids: Sequence[int]) -> dict[int, int]:
@@ -20,6 +19,7 @@ def remove_jobs(engine: Engine, ids: Sequence[int]) -> dict[int, int]:
         gone = {row.id: row.batch_id for row in connection.execute(ended.with_for_update())}
         connection.execute(delete(IMAGES).where(Image.job_id.in_(gone)))
         connection.execute(delete(JOBS).where(Job.id.in_(gone)))
+        forget(connection, gone)
         for batch_id in set(gone.values()):
             fewer = list(gone.values()).count(batch_id)
             connection.execute(update(BATCHES).where(Batch.id == batch_id).values(total=Batch.total - fewer))

@@ -13,7 +13,8 @@ from typing import Any
 
 from sqlalchemy import Engine, Row
 
-from db.pruning import ENDED, remove_empty_batches, remove_jobs
+from db.blocks import ENDED
+from db.pruning import remove_empty_batches, remove_jobs
 from db.reading import PAGE
 
 
