@@ -2,6 +2,7 @@
 
 ProducerError
 ├── UsageError              correct the call or the file: nothing was queued (exit code 2)
+│   ├── AccessRefused
 │   ├── DiskTooSmall
 │   ├── InvalidPromptFile
 │   ├── InvalidTemplate
@@ -62,6 +63,10 @@ class InvalidTemplate(UsageError):
     def __init__(self, message: str, column: str = "prompt") -> None:
         super().__init__(message)
         self.column = column
+
+
+class AccessRefused(UsageError):
+    """Raised when pages would be served to strangers, or a password or token is none."""
 
 
 class DiskTooSmall(UsageError):

@@ -1,0 +1,48 @@
+"""The application: all pages and the API behind one guard."""
+
+from functools import partial
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from configs.errors import ConfigError
+from configs.settings import Settings
+from db.errors import LedgerError
+from db.ledger import Ledger
+from producer.errors import ProducerError
+from producer.web import log_in, queue_page
+from producer.web.access import Access
+from producer.web.failures import answer_error, answer_http, answer_invalid, answer_unforeseen
+from producer.web.guard import Guard, check_origin
+
+STATIC = Path(__file__).with_name("static")
+#: Every group of pages.
+ROUTERS: tuple[APIRouter, ...] = (
+    log_in.router,
+    queue_page.router,
+)
+
+
+def create_app(settings: Settings, ledger: Ledger, access: Access) -> FastAPI:
+    """The pages and the API of one ledger."""
+    app = FastAPI(
+        title="Promptmill",
+        docs_url=None,  # It would load scripts from another site.
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        dependencies=[Depends(check_origin)],
+    )
+    app.state.settings, app.state.ledger, app.state.access = settings, ledger, access
+    app.add_middleware(partial(Guard, access=access))
+    for kind in (ProducerError, LedgerError, ConfigError):
+        app.add_exception_handler(kind, answer_error)
+    app.add_exception_handler(HTTPException, answer_http)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(Exception, answer_unforeseen)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app

@@ -1,0 +1,128 @@
+"""The guard before every route: whose server it is, who asks, how much is sent, and what a browser may do with the answer."""
+
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producer.web.access import Access, Caller
+from producer.web.failures import refuse
+
+#: What is served to anybody: the way in, and what it looks like.
+OPEN_PATHS = ("/log-in", "/static/")
+#: Most bytes of a request.
+MOST_BYTES = 64 * 2**20
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # Not no-referrer: with it a browser sends a form without saying where it comes from.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "private, no-cache",
+}
+
+
+class Guard:
+    """ASGI middleware. What it lets through has ``request.state.caller``."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        caller = self._access.caller(headers)
+        scope.setdefault("state", {})["caller"] = caller
+        answer = self._dressed(scope, caller, send)
+        if refusal := self._refusal(scope, headers, caller):
+            return await refuse(Request(scope), refusal)(scope, receive, answer)
+        await self._app(scope, bounded(receive, MOST_BYTES), answer)
+
+    def _refusal(self, scope: Scope, headers: Headers, caller: Caller) -> HTTPException | None:
+        if not self._access.knows_host(headers.get("host", "")):
+            return HTTPException(421, "This server does not answer to that name; `promptmill web --name` lets it.")
+        if caller.by == "nobody" and not scope["path"].startswith(OPEN_PATHS):
+            return _log_in_first(scope, headers)
+        if int(length) > MOST_BYTES if (length := headers.get("content-length", "0")).isdecimal() else True:
+            return too_large()
+        return None
+
+    def _dressed(self, scope: Scope, caller: Caller, send: Send) -> Send:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if caller.is_new and headers.get("content-type", "").startswith("text/html"):
+                    headers.append("set-cookie", self._access.cookie(caller.session, secure=scope["scheme"] == "https"))
+            await send(message)
+
+        return answer
+
+
+def too_large() -> HTTPException:
+    return HTTPException(
+        413, f"That is more than {MOST_BYTES // 2**20} MB; send it in parts, or use `promptmill submit`."
+    )
+
+
+def bounded(receive: Receive, most: int) -> Receive:
+    """What is received, until it is too much; the length that a request claims is not believed."""
+    got = 0
+
+    async def limited() -> Message:
+        nonlocal got
+        message = await receive()
+        got += len(message.get("body", b""))
+        if got > most:
+            raise too_large()
+        return message
+
+    return limited
+
+
+def _log_in_first(scope: Scope, headers: Headers) -> HTTPException:
+    """Programs are told so; browsers are led to the page for it, and back."""
+    reads_pages = "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/")
+    if reads_pages and scope["method"] in ("GET", "HEAD"):
+        asked = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+        return HTTPException(303, "Log in first.", {"Location": f"/log-in?next={quote(asked, safe='/')}"})
+    return HTTPException(401, "Log in first, or send a token.", {"WWW-Authenticate": 'Bearer realm="promptmill"'})
+
+
+async def check_origin(request: Request) -> None:
+    """Refuse a change that another site's page asks for in a browser's name. A dependency of every route.
+
+    A program with a token is no browser; nor is one that sends neither cookie nor origin, which is let in only where
+    nobody has to log in, and only to the API.
+    """
+    caller: Caller = request.state.caller
+    if request.method in SAFE_METHODS or caller.by == "token":
+        return
+    seen = ("cookie", "origin", "sec-fetch-site", "referer")
+    if caller.by == "open" and request.url.path.startswith("/api/") and not any(map(request.headers.get, seen)):
+        return
+    if not _comes_from_here(request):
+        raise HTTPException(403, "Another site's page asked for this; nothing was changed.")
+    access: Access = request.app.state.access
+    token = request.headers.get("x-csrf-token") or (await request.form()).get("csrf_token")
+    if not access.is_token_of(caller.session, token):
+        raise HTTPException(403, "This page is too old; load it again, and try once more. Nothing was changed.")
+
+
+def _comes_from_here(request: Request) -> bool:
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = request.headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
