@@ -25,6 +25,7 @@ from producer.commands import (
     report,
     rerun,
     sheet,
+    web,
     worker,
 )
 from producer.errors import InvalidPromptFile, ProducerError
@@ -54,6 +55,7 @@ COMMANDS: tuple[click.Command, ...] = (
     worker.worker,
     worker.workers,
     worker.bench,
+    web.web,
     installation.doctor,
     fsck.fsck,
     database.db,

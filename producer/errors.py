@@ -16,6 +16,7 @@ ProducerError
 │   └── SheetRefused
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
 ├── ExportRefused           name another place, or make room
+├── ExtraMissing            install what is optional
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
 ├── QueueUnreachable        wait and try again: the batch is recorded
@@ -111,6 +112,10 @@ class SheetRefused(UsageError):
 
 class OutdirUnusable(ProducerError):
     """Raised when finished images cannot be put where they were asked for."""
+
+
+class ExtraMissing(ProducerError):
+    """Raised when a command needs packages that are installed on request only."""
 
 
 class ExportRefused(ProducerError):

@@ -1,7 +1,6 @@
 """Access: who asks, by token or session, and whether he may."""
 
 import hmac
-import os
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ class Access:
     def credentials(self) -> Credentials:
         """As the file has them now: a new password or token needs no restart."""
         try:
-            found = os.stat(self._home / FILE_NAME)
+            found = (self._home / FILE_NAME).stat()
             seen: object = (found.st_ino, found.st_mtime_ns)
         except FileNotFoundError:
             seen = None

@@ -38,8 +38,8 @@ class Attempts:
             self._failed.pop(_block(address), None)
 
     def _wait(self, key: str, most: int, now: float) -> float:
-        times = self._failed.get(key, ())
-        return max(0.0, times[0] + WITHIN - now) if len(times) == most else 0.0
+        times = self._failed.get(key)
+        return max(0.0, times[0] + WITHIN - now) if times and len(times) == most else 0.0
 
 
 def _block(address: str) -> str:

@@ -20,8 +20,8 @@ FILE_NAME = "web.json"
 #: Of scrypt: memory and time, block size, and repetitions.
 COST = (2**15, 8, 3)
 SHORTEST_PASSWORD = 10
-#: A token begins so, which lets scanners for leaked secrets know it.
-TOKEN_PREFIX = "promptmill_"
+#: Tokens begin so: scanners for leaked secrets know them by it.
+MARK = "promptmill_"
 
 
 class Password(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ def set_password(home: Path, user: str, text: str) -> None:
 
 def new_token(home: Path, name: str) -> str:
     """A token that nobody can read again; one of the same name ends."""
-    known, text = read_credentials(home), TOKEN_PREFIX + secrets.token_urlsafe(32)
+    known, text = read_credentials(home), MARK + secrets.token_urlsafe(32)
     tokens = {**known.tokens, name: Token(_digest(text), time.time())}
     _write(home, msgspec.structs.replace(known, tokens=tokens))
     return text

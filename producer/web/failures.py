@@ -37,7 +37,7 @@ def refuse(request: Request, error: HTTPException) -> Response:
 def problem(
     request: Request, status: int, detail: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> Response:
-    """The answer, for a program below ``/api/`` or one that wants JSON, or for a person."""
+    """The answer, for a program, below ``/api/`` or where no page is wanted, or for a person."""
     title = HTTPStatus(status).phrase
     if _is_program(request):
         content = {"title": title, "status": status, "detail": detail, **more}
@@ -48,7 +48,7 @@ def problem(
 def answer_error(request: Request, error: Exception) -> Response:
     """The answer to an error raised on purpose: the sentence that the command would print."""
     status = next(status for kind, status in STATUS if isinstance(error, kind))
-    more = {}
+    more: dict[str, Any] = {}
     if isinstance(error, InvalidPromptFile):
         more = {"problems": [str(found) for found in error.problems], "total": error.total}
     return problem(request, status, redact(str(error)), **more)
@@ -71,5 +71,4 @@ def answer_unforeseen(request: Request, error: Exception) -> Response:  # noqa: 
 
 
 def _is_program(request: Request) -> bool:
-    wants = request.headers.get("accept", "")
-    return request.url.path.startswith("/api/") or ("json" in wants and "text/html" not in wants)
+    return request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", "")

@@ -1,4 +1,4 @@
-"""The guard before every route: whose server it is, who asks, how much is sent, and what a browser may do with the answer."""
+"""The guard before every route: whose server it is, who asks, how much he sends, what a browser may do with it."""
 
 from urllib.parse import quote, urlsplit
 
