@@ -55,6 +55,8 @@ class NewBatch:
     image_format: str
     total: int
     priority: int = 5
+    #: Names it in every ledger. None: one is drawn.
+    uid: str | None = None
 
 
 class Ledger:
@@ -75,7 +77,7 @@ class Ledger:
             "priority": batch.priority,
             "total": batch.total,
             "created_at": time.time(),
-            "uid": secrets.token_hex(16),
+            "uid": batch.uid or secrets.token_hex(16),
         }
 
         def write() -> int:
@@ -135,6 +137,12 @@ class Ledger:
         """Start jobs of the batch again, those that were held back too."""
         self._execute(delete(HOLDS).where(Hold.batch_id == batch_id))
         self._change_batch(batch_id, paused_at=None)
+
+    def prioritise_batch(self, batch_id: int, priority: int) -> None:
+        """Have what is not made yet of the batch made sooner, 0, or later, 9. Messages that are sent keep their own."""
+        self._change_batch(batch_id, priority=priority)
+        waiting = (Job.batch_id == batch_id, Job.state == JobState.QUEUED)
+        self._execute(update(JOBS).where(*waiting).values(priority=priority))
 
     def mark_sent(self, batch_id: int) -> None:
         """Its jobs are being sent."""

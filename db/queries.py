@@ -24,10 +24,16 @@ RUNNING = text("state = 'running'")
 FLAGGED = text("flagged IS NOT NULL")
 
 
-def batches(engine: Engine, limit: int = 20) -> Sequence[Row[Any]]:
-    """The newest batches that were submitted, newest first."""
+def batches(engine: Engine, limit: int = 20, before: int | None = None) -> Sequence[Row[Any]]:
+    """The newest batches that were submitted, newest first; ``before`` is the last one of the page before."""
     statement = select(BATCHES).where(Batch.submitted_at.is_not(None)).order_by(Batch.id.desc()).limit(limit)
-    return read(engine, statement)
+    return read(engine, statement if before is None else statement.where(Batch.id < before))
+
+
+def batch_of_uid(engine: Engine, uid: str) -> Row[Any] | None:
+    """The batch that has this name in every ledger, submitted or not."""
+    found = read(engine, select(BATCHES).where(Batch.uid == uid))
+    return found[0] if found else None
 
 
 def find_batch(engine: Engine, name: str | None) -> Row[Any]:

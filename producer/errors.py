@@ -19,6 +19,7 @@ ProducerError
 ├── ExtraMissing            install what is optional
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
+├── RequestRepeated         draw another key
 ├── QueueUnreachable        wait and try again: the batch is recorded
 ├── QueueInUse              stop the other one: it has this home's queue
 ├── QueueNotStarted         read the queue server's log
@@ -124,6 +125,10 @@ class ExportRefused(ProducerError):
 
 class ReportRefused(ProducerError):
     """Raised when a report cannot be written where it was asked for."""
+
+
+class RequestRepeated(ProducerError):
+    """Raised when a request has the key of another one that asked for something else."""
 
 
 class QueueUnreachable(ProducerError):

@@ -64,7 +64,8 @@ class PromptFile:
     ``defaults`` holds what a row gets where its cell is empty or absent: flags over preset over ``default.toml``.
     Without width or height there, they are the init image's or the checkpoint's own. ``roots`` is where init images may
     lie; None is anywhere. ``expansion`` is what a record becomes before it is a row, or several. ``recipe_of`` gives
-    rows their recipes; without it none is seen to repeat another.
+    rows their recipes; without it none is seen to repeat another. ``admit`` is asked about each parameter's cell before
+    it is read, and raises InvalidParameter.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
@@ -79,7 +80,9 @@ class PromptFile:
         roots: Roots | None = None,
         expansion: Expansion | None = None,
         recipe_of: Callable[[Parameters], bytes] | None = None,
+        admit: Callable[[str, object], None] | None = None,
     ) -> None:
+        self._admit = admit
         self._roots = roots
         self._recipe_of, self._watch = recipe_of, Watch() if recipe_of else None
         self._expansion = expansion or Expansion()
@@ -204,6 +207,8 @@ class PromptFile:
                 self._unheeded.difference_update(column.gives)
                 self.warnings.add(line, column.heading, SWEPT_OVER)
             try:
+                if self._admit:
+                    self._admit(column.name, cell)
                 target[key] = column.read(cell)
             except ConfigError as error:
                 report.add(line, column.heading, str(error))

@@ -19,6 +19,7 @@ from db import queries
 from db.ledger import Ledger, NewBatch
 from producer.contents import Contents
 from producer.expansion import Expansion
+from producer.outside import refuse_path
 from producer.problems import Report
 from producer.prompts import PromptFile, Row
 from producer.repeats import Repeats
@@ -70,9 +71,12 @@ def check(
     name: str | None = None,
     priority: int = 5,
     image_format: str | None = None,
+    outside: bool = False,
     **flags: Any,
 ) -> Submission:
     """Read and check the whole file; nothing is recorded. ``flags`` go over the preset, and that over the settings.
+
+    outside: the file is from another machine, and its rows name no paths of this one.
 
     Raises:
         InvalidPromptFile: rows of it are wrong.
@@ -85,7 +89,12 @@ def check(
     path: Path | Literal["-"] = "-" if file == "-" else Path(file)
     contents = Contents(settings.home)
     prompts = PromptFile(
-        path, defaults=defaults, roots=settings.roots, expansion=expansion, recipe_of=contents.recipe_of
+        path,
+        defaults=defaults,
+        roots=settings.roots,
+        expansion=expansion,
+        recipe_of=contents.recipe_of,
+        admit=refuse_path if outside else None,
     )
     batch = NewBatch(
         name=recordable(name or prompts.name),
