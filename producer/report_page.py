@@ -12,10 +12,10 @@ from producer.table import moment
 WIDTH, HEIGHT = 960, 180
 
 
-def render(report: Report) -> str:
-    """The page."""
+def render(report: Report, *, served: bool = False) -> str:
+    """The page; one that is served by `promptmill web` leads back to the batch."""
     page = _environment().get_template("report.html")
-    return page.render(report=report, batch=report.batch, width=WIDTH, height=HEIGHT, now=time.time())
+    return page.render(report=report, batch=report.batch, width=WIDTH, height=HEIGHT, now=time.time(), served=served)
 
 
 def _environment() -> Environment:

@@ -13,7 +13,7 @@ from configs.settings import Settings
 from db.errors import LedgerError
 from db.ledger import Ledger
 from producer.errors import ProducerError
-from producer.web import log_in, queue_page
+from producer.web import history, image_page, log_in, pictures, queue_page, report, rerun_page, selection
 from producer.web.access import Access
 from producer.web.failures import answer_error, answer_http, answer_invalid, answer_unforeseen
 from producer.web.guard import Guard, check_origin
@@ -23,6 +23,12 @@ STATIC = Path(__file__).with_name("static")
 ROUTERS: tuple[APIRouter, ...] = (
     log_in.router,
     queue_page.router,
+    history.router,
+    image_page.router,
+    pictures.router,
+    selection.router,
+    rerun_page.router,
+    report.router,
 )
 
 

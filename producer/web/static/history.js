@@ -1,0 +1,72 @@
+// The history without a mouse, and with one: ranges of pictures, and what is chosen.
+
+const tiles = document.getElementById("tiles");
+const query = document.getElementById("q");
+const STEPS = {
+  ArrowLeft: () => -1,
+  ArrowRight: () => 1,
+  ArrowUp: (columns) => -columns,
+  ArrowDown: (columns) => columns,
+};
+
+if (query.dataset.at) {
+  const at = Number(query.dataset.at);
+  query.focus();
+  query.setSelectionRange(at, at + 1);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, select, textarea")) return;
+  event.preventDefault();
+  query.focus();
+});
+
+if (tiles) watch(tiles.closest("form"));
+
+function watch(form) {
+  const ticks = [...form.querySelectorAll('input[name="job"]')];
+  const links = [...tiles.querySelectorAll("a")];
+  const everything = form.elements.everything;
+  let last = null;
+
+  function tell() {
+    const count = ticks.filter((tick) => tick.checked).length;
+    const some = everything.checked ? "All that is found" : count ? `${count} chosen` : "Tick pictures to take them along.";
+    form.querySelector("output").textContent = some;
+    for (const button of form.querySelectorAll("button")) button.disabled = !count && !everything.checked;
+  }
+
+  form.addEventListener("click", (event) => {
+    const index = ticks.indexOf(event.target);
+    if (index < 0) return;
+    if (event.shiftKey && last !== null) {
+      const [from, to] = [Math.min(index, last), Math.max(index, last)];
+      for (const tick of ticks.slice(from, to + 1)) tick.checked = event.target.checked;
+    }
+    last = index;
+  });
+
+  tiles.addEventListener("keydown", (event) => {
+    const index = links.indexOf(event.target);
+    if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
+      const all = ticks.every((tick) => tick.checked);
+      for (const tick of ticks) tick.checked = !all;
+    } else if (index >= 0 && event.key === " ") {
+      ticks[index].checked = !ticks[index].checked;
+    } else if (index >= 0 && event.key in STEPS && !event.altKey) {
+      links[index + STEPS[event.key](columns(links))]?.focus();
+    } else return;
+    event.preventDefault();
+    tell();
+  });
+
+  form.addEventListener("change", tell);
+  addEventListener("pageshow", tell);
+  tell();
+}
+
+function columns(links) {
+  const top = links[0].getBoundingClientRect().top;
+  const next = links.findIndex((link) => link.getBoundingClientRect().top > top);
+  return next < 0 ? links.length : next;
+}
