@@ -53,8 +53,8 @@ _MISSING = text("""
 """)
 
 
-def ended_jobs() -> Select[Any]:
-    """Of each job that has ended, a row as the tallies have one of many.
+def single_jobs() -> Select[Any]:
+    """Of each job, a row as the tallies have one of many.
 
     The seconds are the image's share of the device: of the time from joining the running samples to its picture, the
     part that is its own where the largest call had several rows.
@@ -68,8 +68,7 @@ def ended_jobs() -> Select[Any]:
         "seconds": func.coalesce(Image.seconds / Image.batch_rows, 0.0),
     }
     chosen = (columns[name].label(name) if name in columns else Job[name] for name in (*KEYS, *SUMS))
-    statement = select(*chosen).select_from(JOBS).outerjoin(IMAGES, Image.job_id == Job.id)
-    return statement.where(Job.state.in_(ENDED))
+    return select(*chosen).select_from(JOBS).outerjoin(IMAGES, Image.job_id == Job.id)
 
 
 def catch_up(engine: Engine) -> None:
@@ -82,9 +81,9 @@ def catch_up(engine: Engine) -> None:
 
 
 def _count(engine: Engine, block: int) -> None:
-    ended = ended_jobs().where(_of_block(Job.id, block)).subquery()
-    keys = [ended.c[name] for name in KEYS]
-    rows = select(literal(block), *keys, *(func.sum(ended.c[name]) for name in SUMS)).group_by(*keys)
+    jobs = single_jobs().where(_of_block(Job.id, block)).subquery()
+    keys = [jobs.c[name] for name in KEYS]
+    rows = select(literal(block), *keys, *(func.sum(jobs.c[name]) for name in SUMS)).group_by(*keys)
     with engine.begin() as connection:
         # One at a time, and nobody forgets a block meanwhile; SQLite has begun with such a lock.
         if engine.dialect.name == "postgresql":
@@ -120,12 +119,12 @@ def forget_batch(connection: Connection, batch_id: int) -> None:
     connection.execute(delete(TALLIES).where(Tally.block.in_(mine)))
 
 
-def stretches(engine: Engine, low: int, high: int, holds: ColumnElement[bool]) -> Sequence[tuple[int, int]]:
+def stretches(connection: Connection, low: int, high: int, holds: ColumnElement[bool]) -> Sequence[tuple[int, int]]:
     """From ``low`` to ``high``, the ids of blocks that may have a job for which that holds, in order.
 
     ``holds`` is a condition on tallies. Neighbours are one stretch; a block without a tally may have anything.
     """
-    passed = {row.block for row in read(engine, _passed(low, high, holds))}
+    passed = set(connection.scalars(_passed(low, high, holds)))
     found: list[tuple[int, int]] = []
     for block in range(low // BLOCK, high // BLOCK + 1):
         if block in passed:
@@ -139,11 +138,10 @@ def stretches(engine: Engine, low: int, high: int, holds: ColumnElement[bool]) -
 
 def _passed(low: int, high: int, holds: ColumnElement[bool]) -> Select[Any]:
     near = Tally.block.between(low // BLOCK, high // BLOCK)
-    has = func.count().filter(holds)
-    return select(Tally.block).where(near).group_by(Tally.block).having(has == 0)
+    return select(Tally.block).where(near).group_by(Tally.block).having(func.count().filter(holds) == 0)
 
 
-def missing(engine: Engine) -> Sequence[tuple[int, int]]:
+def uncounted(connection: Connection) -> Sequence[tuple[int, int]]:
     """The ids of the blocks that have no tally."""
-    newest = read(engine, select(func.max(Job.id)))[0][0] or 0
-    return stretches(engine, 0, newest, false())
+    newest = connection.execute(select(func.max(Job.id))).scalar() or 0
+    return stretches(connection, 0, newest, false())

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Row, Table, func, insert, select, tex
 
 from db.errors import CopyFailed, LedgerInUse, LedgerNotEmpty
 from db.models import BATCHES, HOLDS, IMAGES, JOBS, WORKERS, Worker, WorkerState
-from db.reading import PAGE, read
+from db.reading import PAGE, read, snapshot
 
 #: What is copied, each after what it refers to. Workers report to the new ledger by themselves.
 TABLES = (BATCHES, JOBS, IMAGES, HOLDS)
@@ -34,7 +34,7 @@ def copy_ledger(source: Engine, target: Engine) -> dict[str, Account]:
     """
     if read(target, select(BATCHES.c.id).limit(1)):
         raise LedgerNotEmpty("The other ledger is not empty: name a new one.")
-    with _snapshot(source) as origin, target.begin() as copy:
+    with snapshot(source) as origin, target.begin() as copy:
         accounts = {table.name: _copy_table(origin, copy, table) for table in TABLES}
         _raise_sequences(copy)
         found = {table.name: _count(_pages(copy, table)) for table in TABLES}
@@ -50,14 +50,6 @@ def refuse_workers(engine: Engine) -> None:
     count = read(engine, select(func.count()).select_from(WORKERS).where(*alive))[0][0]
     if count:
         raise LedgerInUse(f"Workers of this ledger are alive ({count}): stop them first, or give --while-running.")
-
-
-def _snapshot(engine: Engine) -> Connection:
-    """A connection that sees the ledger as it is now."""
-    connection = engine.connect().execution_options(readonly=True)
-    if engine.dialect.name == "postgresql":
-        return connection.execution_options(isolation_level="REPEATABLE READ")
-    return connection
 
 
 def _copy_table(origin: Connection, copy: Connection, table: Table) -> Account:

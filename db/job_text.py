@@ -61,14 +61,19 @@ def _expression(columns: Sequence[str], phrase: str) -> str:
     return f"{{{' '.join(columns)}}} : {quoted}{'*' if phrase.endswith('*') else ''}"
 
 
-def listed(statement: Select[Any], terms: Sequence[tuple[Sequence[str], Sequence[str]]]) -> Select[Any]:
+def listed(statement: Select[Any], terms: Sequence[tuple[Sequence[str], Sequence[str], bool]]) -> Select[Any]:
     """In SQLite: a select of jobs, led by the index of words, which is in order of id already.
 
-    Of each term, (columns, phrases), one phrase must be found.
+    Of each term, (columns, phrases, excluded), one phrase must be found, or none. One term at least is not excluded.
     """
-    match = " AND ".join(f"({' OR '.join(_expression(columns, one) for one in some)})" for columns, some in terms)
+    wanted, unwanted = ([_any(*term) for *term, excluded in terms if excluded == kind] for kind in (False, True))
+    match = " NOT ".join((f"({' AND '.join(wanted)})", *unwanted))
     joined = statement.join(_FOUND, _FOUND.c.rowid == Job.id)
     return joined.where(_FOUND.c.job_text.op("MATCH")(match))
+
+
+def _any(columns: Sequence[str], phrases: Sequence[str]) -> str:
+    return f"({' OR '.join(_expression(columns, phrase) for phrase in phrases)})"
 
 
 def _vector(name: str) -> ColumnElement[Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select
+from sqlalchemy import Connection, Engine, Row, Select
 from sqlalchemy.sql import Executable
 
 from db.models import Job
@@ -16,6 +16,14 @@ def read(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
     """All rows of a select."""
     with engine.connect().execution_options(readonly=True) as connection:
         return connection.execute(statement).all()
+
+
+def snapshot(engine: Engine) -> Connection:
+    """A connection that sees the ledger as it is now, whatever is written meanwhile."""
+    connection = engine.connect().execution_options(readonly=True)
+    if engine.dialect.name == "postgresql":
+        return connection.execution_options(isolation_level="REPEATABLE READ")
+    return connection
 
 
 def paged(engine: Engine, statement: Select[Any], last: int = 0) -> Iterator[Row[Any]]:

@@ -1,63 +1,21 @@
 """Finds jobs by what is known of them: the terms of a query as conditions, and pages of what they find."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, false, func, not_, or_, select, text
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
-from db.job_text import ROWID, catch_up, listed, words_match
-from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
+from db import job_text
+from db.conditions import IN_TEXT, conditions
+from db.job_text import ROWID
+from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job
+from db.passage import passage
 from db.reading import read
+from db.terms import Query, Span, Term, Value, term
 
-Value = int | float | str
-#: Written as the partial index of the flags has it: with a bound value the index is not used.
-FLAGGED = text("flagged IS NOT NULL")
+__all__ = ["Place", "Query", "Span", "Term", "Value", "count", "find", "prepare", "term", "with_image"]
 
-
-@dataclass(frozen=True)
-class Span:
-    """Values from ``low`` to ``high``; None is an open end, and a strict one is not within."""
-
-    low: Value | None = None
-    high: Value | None = None
-    strict: bool = False
-
-
-@dataclass(frozen=True)
-class Term:
-    """One thing that is asked of a job: a field has one of the values. An excluded term must not hold.
-
-    The field ``text`` is full text over prompt and negative prompt; ``tag.NAME`` is a column that is no parameter.
-    """
-
-    field: str
-    wanted: tuple[Span, ...]
-    excluded: bool = False
-
-
-@dataclass(frozen=True)
-class Query:
-    """Terms that must all hold; without any, every job is found."""
-
-    terms: tuple[Term, ...] = ()
-
-    def __add__(self, other: "Query") -> "Query":
-        return Query(self.terms + other.terms)
-
-
-def term(field: str, value: Value) -> Term:
-    """One value, and nothing else."""
-    return Term(field, (Span(value, value),))
-
-
-#: The fields that are columns.
-COLUMNS: Mapping[str, ColumnElement[Any]] = {
-    **{name: Job[name] for name in ("id", "seed", "steps", "scale", "width", "height", "strength", "eta")},
-    **{name: Job[name] for name in ("sampler", "model", "worker", "attempts")},
-    "took": Image.seconds,
-    "finished": Job.finished_at,
-}
 #: What a listing can be put in order by.
 ORDERS: Mapping[str, ColumnElement[Any]] = {
     **{name: Job[name] for name in ("id", "seed", "steps", "scale")},
@@ -65,7 +23,6 @@ ORDERS: Mapping[str, ColumnElement[Any]] = {
     "took": func.coalesce(Image.seconds, 0.0),
     "bytes": func.coalesce(Image.bytes, 0),
 }
-IN_TEXT = {"text": ("prompt", "negative_prompt"), "prompt": ("prompt",), "negative": ("negative_prompt",)}
 
 
 @dataclass(frozen=True)
@@ -88,31 +45,66 @@ def find(
     """Jobs with their images, in order; ``after`` is where the page before ended. Each row has its ``place``."""
     prepare(engine, query)
     order = ORDERS[sort]
-    leading = _leading(engine, query) if sort == "id" else ()
-    rest = Query(tuple(term for term in query.terms if term not in leading))
-    statement = with_image(order.label("place")).where(*conditions(engine, rest))
-    if leading:
-        asked = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted]) for term in leading]
-        statement, order = listed(statement, asked), ROWID
+    statement = with_image(order.label("place"))
+    if sort == "id":
+        return _in_order(engine, query, statement, limit, after, ascending=ascending)
+    statement = statement.where(*conditions(engine, query))
     if after is not None:
-        statement = statement.where(_beyond(order, after, ascending))
-    keys = (order,) if sort == "id" else (order, Job.id)
-    ordered = statement.order_by(*(key.asc() if ascending else key.desc() for key in keys))
-    return read(engine, ordered.limit(limit))
+        statement = statement.where(_beyond(order, after, ascending=ascending))
+    keys = (order.asc(), Job.id.asc()) if ascending else (order.desc(), Job.id.desc())
+    return read(engine, statement.order_by(*keys).limit(limit))
 
 
-def _leading(engine: Engine, query: Query) -> tuple[Term, ...]:
-    """The words that SQLite can find in order of id: a page of common ones costs no more than itself."""
-    if engine.dialect.name != "sqlite":
-        return ()
-    words = (term for term in query.terms if term.field in IN_TEXT and not term.excluded)
-    return tuple(term for term in words if all(any(map(str.isalnum, str(span.low))) for span in term.wanted))
+def _in_order(
+    engine: Engine, query: Query, statement: Select[Any], limit: int, after: Place | None, *, ascending: bool
+) -> list[Row[Any]]:
+    """A page in order of id, from one stretch after the other."""
+    statement, key = _asked(engine, query, statement)
+    ordered = statement.order_by(key.asc() if ascending else key.desc())
+    found: list[Row[Any]] = []
+    for stretch in passage(engine, query, after.job_id if after else None, ascending=ascending):
+        found += read(engine, stretch.within(ordered, key).limit(limit - len(found)))
+        if len(found) == limit:
+            break
+    return found
+
+
+def count(engine: Engine, query: Query, at_most: int = 10_000) -> int:
+    """How many jobs a query finds; no more are counted than so many."""
+    prepare(engine, query)
+    statement, key = _asked(engine, query, select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id))
+    found = 0
+    for stretch in passage(engine, query):
+        some = stretch.within(statement, key).limit(at_most - found)
+        found += read(engine, select(func.count()).select_from(some.subquery()))[0][0]
+        if found == at_most:
+            break
+    return found
+
+
+def _asked(engine: Engine, query: Query, statement: Select[Any]) -> tuple[Select[Any], ColumnElement[int]]:
+    """A select of jobs with the terms of the query, and the id to order it by.
+
+    In SQLite the index of words leads where it can: it is in order of id, so a page of common ones costs no more than
+    itself.
+    """
+    if engine.dialect.name != "sqlite" or not any(map(_can_lead, query.terms)):
+        return statement.where(*conditions(engine, query)), Job.id
+    leading = tuple(term for term in query.terms if _can_lead(term, excluded=term.excluded))
+    rest = Query(tuple(term for term in query.terms if term not in leading))
+    asked = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted], term.excluded) for term in leading]
+    return job_text.listed(statement.where(*conditions(engine, rest)), asked), ROWID
+
+
+def _can_lead(term: Term, *, excluded: bool = False) -> bool:
+    words = term.field in IN_TEXT and term.excluded == excluded
+    return words and all(any(map(str.isalnum, str(span.low))) for span in term.wanted)
 
 
 def prepare(engine: Engine, query: Query) -> None:
     """Bring the index of words up to date where the query asks for any: nothing recorded by now is missed."""
     if any(term.field in IN_TEXT for term in query.terms):
-        catch_up(engine)
+        job_text.catch_up(engine)
 
 
 def with_image(*more: ColumnElement[Any]) -> Select[Any]:
@@ -122,64 +114,7 @@ def with_image(*more: ColumnElement[Any]) -> Select[Any]:
     return statement.outerjoin(IMAGES, Image.job_id == Job.id)
 
 
-def conditions(engine: Engine, query: Query) -> Iterator[ColumnElement[bool]]:
-    """What must hold of ``job``, outer-joined with ``image``."""
-    for term in query.terms:
-        holds = or_(*(_condition(engine, term.field, span) for span in term.wanted))
-        # What is not known does not hold.
-        yield not_(func.coalesce(holds, false())) if term.excluded else holds
-
-
-def _condition(engine: Engine, field: str, span: Span) -> ColumnElement[bool]:
-    if field in IN_TEXT:
-        return words_match(engine, IN_TEXT[field], str(span.low))
-    if field.startswith("tag."):
-        tag: ColumnElement[str] = Job.tags[field.removeprefix("tag.")].as_string()
-        return tag == str(span.low)
-    if field in COLUMNS:
-        return _within(COLUMNS[field], span)
-    return SPECIAL[field](span)
-
-
-def _within(column: ColumnElement[Any], span: Span) -> ColumnElement[bool]:
-    if span.low == span.high and not span.strict:
-        return column == span.low
-    above = [] if span.low is None else [column > span.low if span.strict else column >= span.low]
-    below = [] if span.high is None else [column < span.high if span.strict else column <= span.high]
-    return and_(*above, *below)
-
-
-def _batch(span: Span) -> ColumnElement[bool]:
-    if isinstance(span.low, str):
-        return Job.batch_id.in_(select(Batch.id).where(Batch.name == span.low))
-    return _within(Job.batch_id, span)
-
-
-def _flagged(span: Span) -> ColumnElement[bool]:
-    if span.low in ("yes", "no"):
-        flagged = Job.id.in_(select(Image.job_id).where(FLAGGED))
-        return flagged if span.low == "yes" else not_(flagged)
-    return Job.id.in_(select(Image.job_id).where(FLAGGED, Image.flagged == span.low))
-
-
-def _size(span: Span) -> ColumnElement[bool]:
-    width, _, height = str(span.low).partition("x")
-    return and_(Job.width == int(width), Job.height == int(height))
-
-
-def _beyond(order: ColumnElement[Any], after: Place, ascending: bool) -> ColumnElement[bool]:
+def _beyond(order: ColumnElement[Any], after: Place, *, ascending: bool) -> ColumnElement[bool]:
     further = order > after.value if ascending else order < after.value
-    job_id = ROWID if order is ROWID else Job.id
-    later = job_id > after.job_id if ascending else job_id < after.job_id
-    if order is job_id:
-        return later
+    later = Job.id > after.job_id if ascending else Job.id < after.job_id
     return or_(further, and_(order == after.value, later))
-
-
-SPECIAL: Mapping[str, Callable[[Span], ColumnElement[bool]]] = {
-    "batch": _batch,
-    "state": lambda span: Job.state == JobState(span.low),
-    "failed": lambda span: and_(Job.state == JobState.FAILED, Job.cause == span.low),
-    "flagged": _flagged,
-    "size": _size,
-}

@@ -4,20 +4,19 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import Row
-
-from db.tally import DAY
+from db.blocks import DAY
+from db.tally import Count
 from producer.table import print_json_lines, print_table
 
 #: Characters of the longest bar.
 LONGEST = 30
 
 
-def records(rows: Iterable[Row[Any]], by: str) -> Iterator[dict[str, Any]]:
+def records(rows: Iterable[Count], by: str) -> Iterator[dict[str, Any]]:
     """Each as plain values; images a second are those of one device at work."""
     for row in rows:
         rate = row.images / row.seconds if row.seconds else None
-        shown = _day(row.key) if by == "day" else row.key
+        shown = _day(row.key) if isinstance(row.key, int) else row.key
         hours = row.seconds / 3600
         yield {
             by: shown,
@@ -28,7 +27,7 @@ def records(rows: Iterable[Row[Any]], by: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def print_stats(rows: Iterable[Row[Any]], by: str, *, as_json: bool) -> None:
+def print_stats(rows: Iterable[Count], by: str, *, as_json: bool) -> None:
     """A table with a bar for the images of each, or JSON lines."""
     found = list(records(rows, by))
     if as_json:
@@ -45,5 +44,5 @@ def _line(record: dict[str, Any], by: str, most: int) -> tuple[object, ...]:
     return (record[by] or "", record["images"], record["failures"], shown, f"{record['gpu_hours']:.2f}", bar)
 
 
-def _day(number: int | None) -> str | None:
-    return None if number is None else datetime.fromtimestamp(number * DAY, timezone.utc).date().isoformat()
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * DAY, timezone.utc).date().isoformat()

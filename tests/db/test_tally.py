@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from db.ledger import Ledger
-from db.tally import KEYS, tally
+from db.tally import COUNTED_BY, tally
 from producer.query import parse
 from tests.db.conftest import IMAGE
 
 
-@pytest.mark.parametrize("by", KEYS)
+@pytest.mark.parametrize("by", COUNTED_BY)
 def test_images_failures_and_time_are_counted_by_each_key(
     ledger: Ledger, batch: Callable[..., list[int]], by: str
 ) -> None:
@@ -24,5 +24,7 @@ def test_images_failures_and_time_are_counted_by_each_key(
 
 
 def test_only_what_the_query_finds_is_counted(ledger: Ledger, batch: Callable[..., list[int]]) -> None:
-    batch({"prompt": "a fox"}, {"prompt": "a hen", "sampler": "Euler a"})
+    ids = batch({"prompt": "a fox"}, {"prompt": "a hen", "sampler": "Euler a"})
+    for claim in ledger.start_jobs(ids, "w", 15):
+        ledger.fail_job(claim, "memory", "none left")
     assert [row.key for row in tally(ledger.engine, parse("hen", 0), "sampler")] == ["Euler a"]

@@ -129,8 +129,11 @@ def test_the_paths_of_images_are_for_xargs(history: Call, promptmill: Call, home
     assert shown.split("\0") == [str(Path("home/images/0001-cats/1.png").absolute()), ""]
 
 
-def test_stats_are_counted_and_the_word_can_be_searched(history: Call, promptmill: Call) -> None:
+def test_stats_are_of_what_ended_and_the_word_can_be_searched(
+    history: Call, promptmill: Call, home_ledger: Ledger
+) -> None:
     assert history("--", "stats") == []
+    home_ledger.cancel_batch(1)
     shown = promptmill("history", "stats", "--by", "sampler", "--json").stdout.splitlines()
     assert [json.loads(line)["sampler"] for line in shown] == ["DDIM", "Euler a"]
     assert promptmill("history", "stats").stdout.startswith("model")
