@@ -21,6 +21,9 @@ document.addEventListener("keydown", (event) => {
   query.focus();
 });
 
+// A narrow screen is for the pictures.
+if (matchMedia("(max-width: 45rem)").matches) document.querySelector(".filters").open = false;
+
 if (tiles) watch(tiles.closest("form"));
 
 function watch(form) {
@@ -31,7 +34,7 @@ function watch(form) {
 
   function tell() {
     const count = ticks.filter((tick) => tick.checked).length;
-    const some = everything.checked ? "All that is found" : count ? `${count} chosen` : "Tick pictures to take them along.";
+    const some = everything.checked ? "All that is found" : count ? `${count} chosen` : "None chosen";
     form.querySelector("output").textContent = some;
     for (const button of form.querySelectorAll("button")) button.disabled = !count && !everything.checked;
   }
