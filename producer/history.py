@@ -81,9 +81,11 @@ def read_place(cursor: str, sort: str) -> Place:
     """
     found = re.fullmatch(r"([a-z]+):([-0-9.e+]+):([0-9]{1,18})", cursor)
     with suppress(ValueError):
-        if found and found[1] == sort:
+        # What is longer is no number that a database has given.
+        if found and found[1] == sort and len(found[2]) < 25:
             value = float(found[2])
-            return Place(int(found[2]) if found[2].isdecimal() else value, int(found[3]))
+            is_whole = found[2].isdecimal() and value < 2**63
+            return Place(int(found[2]) if is_whole else value, int(found[3]))
     raise UsageError(f"--after {cursor} is no end of a page in order of {sort}: copy what the page before said.")
 
 

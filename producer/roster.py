@@ -15,12 +15,17 @@ HEADER = ("worker", "host", "device", "state", "jobs", "images/s", "memory", "on
 
 def print_workers(engine: Engine, lease_seconds: float, *, as_json: bool) -> None:
     """A table, or one JSON object a line with every field."""
-    now = time.time()
-    found = [_record(row, now, lease_seconds) for row in queries.workers(engine)]
+    found = find_workers(engine, lease_seconds)
     if as_json:
         print_json_lines(found)
     else:
-        print_table(HEADER, _lines(found, now))
+        print_table(HEADER, _lines(found, time.time()))
+
+
+def find_workers(engine: Engine, lease_seconds: float) -> list[dict[str, Any]]:
+    """All that are known, with every field of the ledger."""
+    now = time.time()
+    return [_record(row, now, lease_seconds) for row in queries.workers(engine)]
 
 
 def _record(row: Row[Any], now: float, lease_seconds: float) -> dict[str, Any]:

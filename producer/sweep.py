@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import product
 from math import prod
@@ -60,8 +60,10 @@ class Sweeps:
             yield {name: value for part in values for name, value in part.items()}
 
 
-def read_sweep(text: str) -> Sweep:
+def read_sweep(text: str, admit: Callable[[str, object], None] | None = None) -> Sweep:
     """``steps=20,30,50`` or ``scale=5:9:0.5``: start, stop, and the step, which is 1 where it is left out.
+
+    admit: is asked about each value before it is read, and raises InvalidParameter.
 
     Raises InvalidParameter.
     """
@@ -72,6 +74,9 @@ def read_sweep(text: str) -> Sweep:
     cells = [cell for item in _items(written) for cell in _spread(item, column)]
     if len(cells) > MOST:
         raise InvalidParameter(f"{heading} gets {len(cells)} values; at most {MOST} are allowed")
+    if admit:
+        for cell in cells:
+            admit(column.name, cell)
     values = {tuple(value.items()): value for value in (_read(column, cell) for cell in cells)}
     if not cells:
         raise InvalidParameter(f"{heading} gets no values; give some, such as {heading}=1,2")

@@ -13,8 +13,9 @@ from configs.settings import Settings
 from db.errors import LedgerError
 from db.ledger import Ledger
 from producer.errors import ProducerError
-from producer.web import history, image_page, log_in, pictures, queue_page, report, rerun_page, selection
+from producer.web import api, history, image_page, log_in, pictures, queue_page, report, rerun_page, selection
 from producer.web.access import Access
+from producer.web.courses import Courses
 from producer.web.failures import answer_error, answer_http, answer_invalid, answer_unforeseen
 from producer.web.guard import Guard, check_origin
 
@@ -22,6 +23,7 @@ STATIC = Path(__file__).with_name("static")
 #: Every group of pages.
 ROUTERS: tuple[APIRouter, ...] = (
     log_in.router,
+    api.router,
     queue_page.router,
     history.router,
     image_page.router,
@@ -36,12 +38,15 @@ def create_app(settings: Settings, ledger: Ledger, access: Access) -> FastAPI:
     """The pages and the API of one ledger."""
     app = FastAPI(
         title="Promptmill",
+        version="1",
+        description="Submit prompts, follow batches, find what was made. Errors are application/problem+json.",
         docs_url=None,  # It would load scripts from another site.
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
         dependencies=[Depends(check_origin)],
     )
     app.state.settings, app.state.ledger, app.state.access = settings, ledger, access
+    app.state.courses = Courses(ledger.engine)
     app.add_middleware(partial(Guard, access=access))
     for kind in (ProducerError, LedgerError, ConfigError):
         app.add_exception_handler(kind, answer_error)

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from configs.settings import Settings
 from db.ledger import Ledger
 from producer.web.access import Access
+from producer.web.courses import Courses
 
 
 def _settings(request: Request) -> Settings:
@@ -21,6 +22,13 @@ def _access(request: Request) -> Access:
     return cast(Access, request.app.state.access)
 
 
+def _courses(request: Request) -> Courses:
+    return cast(Courses, request.app.state.courses)
+
+
+#: Beyond this no database has an id.
+LARGEST_ID = 2**63 - 1
+TheCourses = Annotated[Courses, Depends(_courses)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheLedger = Annotated[Ledger, Depends(_ledger)]
 TheAccess = Annotated[Access, Depends(_access)]

@@ -12,8 +12,8 @@ from producer.web.failures import refuse
 
 #: What is served to anybody: the way in, and what it looks like.
 OPEN_PATHS = ("/log-in", "/static/")
-#: Most bytes of a request.
-MOST_BYTES = 64 * 2**20
+#: Most bytes of a request: with files, and of any other.
+MOST_BYTES, MOST_JSON = 64 * 2**20, 8 * 2**20
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
@@ -47,15 +47,16 @@ class Guard:
         answer = self._dressed(scope, caller, send)
         if refusal := self._refusal(scope, headers, caller):
             return await refuse(Request(scope), refusal)(scope, receive, answer)
-        await self._app(scope, bounded(receive, MOST_BYTES), answer)
+        await self._app(scope, bounded(receive, most_bytes(headers)), answer)
 
     def _refusal(self, scope: Scope, headers: Headers, caller: Caller) -> HTTPException | None:
         if not self._access.knows_host(headers.get("host", "")):
             return HTTPException(421, "This server does not answer to that name; `promptmill web --name` lets it.")
         if caller.by == "nobody" and not scope["path"].startswith(OPEN_PATHS):
             return _log_in_first(scope, headers)
-        if int(length) > MOST_BYTES if (length := headers.get("content-length", "0")).isdecimal() else True:
-            return too_large()
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > most_bytes(headers):
+            return too_large(most_bytes(headers))
         return None
 
     def _dressed(self, scope: Scope, caller: Caller, send: Send) -> Send:
@@ -71,10 +72,13 @@ class Guard:
         return answer
 
 
-def too_large() -> HTTPException:
-    return HTTPException(
-        413, f"That is more than {MOST_BYTES // 2**20} MB; send it in parts, or use `promptmill submit`."
-    )
+def most_bytes(headers: Headers) -> int:
+    """How much a request may send."""
+    return MOST_BYTES if headers.get("content-type", "").startswith("multipart/form-data") else MOST_JSON
+
+
+def too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"That is more than {most // 2**20} MB; send it in parts, or as a file.")
 
 
 def bounded(receive: Receive, most: int) -> Receive:
@@ -86,7 +90,7 @@ def bounded(receive: Receive, most: int) -> Receive:
         message = await receive()
         got += len(message.get("body", b""))
         if got > most:
-            raise too_large()
+            raise too_large(most)
         return message
 
     return limited

@@ -38,7 +38,7 @@ class Queued(NamedTuple):
     note: str = ""
 
 
-def check_upload(content: bytes, name: str, settings: Settings, **flags: Any) -> Submission:
+def check_upload(content: bytes, filename: str, settings: Settings, **flags: Any) -> Submission:
     """Check a file that somebody has sent; its name is shown and is no path. flags: as of `producer.submit.check`.
 
     Raises:
@@ -50,7 +50,7 @@ def check_upload(content: bytes, name: str, settings: Settings, **flags: Any) ->
             raise InvalidParameter(f"{flag} names a file of this machine; it is set there, or by the rows' page.")
         if flag == "model" and value is not None:
             refuse_path(flag, value)
-    shown = Path(name.replace("\\", "/")).name[:200] or "prompts"
+    shown = Path(filename.replace("\\", "/")).name[:200] or "prompts"
     suffix = Path(shown).suffix.lower()
     with tempfile.TemporaryDirectory(prefix="promptmill-") as folder:
         file = Path(folder, f"prompts{suffix if suffix in SUFFIXES else ''}")
@@ -98,6 +98,24 @@ def enqueue(
         if (uid_now := submission.batch.uid) and (known := queries.batch_of_uid(ledger.engine, uid_now)):
             return _again(submission, known)
         raise
+    return send(batch, ledger, settings)
+
+
+def warnings(submission: Submission) -> list[str]:
+    """What is not wrong with the rows, and should be known."""
+    repeats = submission.repeats.messages() if submission.repeats else ()
+    return [*map(str, submission.prompts.warnings.problems), *repeats]
+
+
+def go_on(batch: Row[Any], ledger: Ledger, settings: Settings) -> Queued:
+    """Start jobs of a batch again."""
+    ledger.resume_batch(batch.id)
+    return send(batch, ledger, settings)
+
+
+def prioritise(batch: Row[Any], priority: int, ledger: Ledger, settings: Settings) -> Queued:
+    """Have a batch made sooner or later. It is sent once more: a message keeps the priority it was sent with."""
+    ledger.prioritise_batch(batch.id, priority)
     return send(batch, ledger, settings)
 
 
