@@ -1,13 +1,13 @@
 """Prompt files that come by the web: checked like any other, but that they name no paths; recorded, and sent."""
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec import json
 from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 
@@ -62,9 +62,9 @@ def check_upload(content: bytes, filename: str, settings: Settings, **flags: Any
             raise InvalidPromptFile(named, error.total) from error
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def write_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Rows as the JSON lines of a prompt file."""
-    return b"\n".join(map(json.encode, rows)) + b"\n"
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
 def drop_repeats(submission: Submission) -> Submission:

@@ -67,7 +67,9 @@ def submit_rows(
     key: Key = None,
 ) -> Any:
     """Submit rows. All are checked first: with a wrong one, nothing is queued. With `plan`, answers 200 and a plan."""
-    checked = intake.check_upload(intake.write_rows(asked.rows), "rows.jsonl", settings, **read_options(asked))
+    checked = intake.check_upload(
+        intake.write_rows(row.model_dump() for row in asked.rows), "rows.jsonl", settings, **read_options(asked)
+    )
     return _take(checked, asked, response, settings, ledger, courses, key)
 
 

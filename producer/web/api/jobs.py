@@ -10,6 +10,7 @@ from db import queries
 from db.errors import NotInLedger
 from db.ledger import Ledger
 from db.search import find
+from producer.errors import NoRecord, PictureUnreadable
 from producer.history import read_place, record, wanted
 from producer.picture import file_of
 from producer.show import read_image
@@ -65,7 +66,11 @@ def picture(job_id: JobId, settings: TheSettings, ledger: TheLedger) -> FileResp
 @router.get("/{job_id}/metadata", response_model=shapes.Metadata)
 def metadata(job_id: JobId, settings: TheSettings, ledger: TheLedger) -> Any:
     """What the file of its image says of itself: the infotext, and the record."""
-    found = read_image(_file(ledger, settings, job_id))
+    try:
+        found = read_image(_file(ledger, settings, job_id))
+    except (NoRecord, PictureUnreadable) as error:
+        # Their own sentences name the file.
+        raise NotInLedger(f"The image of job {job_id} does not say what made it.") from error
     return {"infotext": found.infotext, "record": found.record}
 
 

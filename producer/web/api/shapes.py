@@ -45,10 +45,19 @@ class Options(BaseModel):
     plan: bool = Field(False, description="Say what it takes, and queue nothing.")
 
 
-class Submission(Options):
-    """Rows of prompts; each has a `prompt` and may have any parameter, other members are tags."""
+class Row(BaseModel):
+    """A prompt, any parameters by their names, and tags: what other members there are."""
 
-    rows: list[dict[str, Cell]] = Field(min_length=1, max_length=100_000, examples=[[{"prompt": "a red circle"}]])
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Cell]
+
+    prompt: str = Field(min_length=1, max_length=8000, pattern=r"\S")
+
+
+class Submission(Options):
+    """Rows of prompts, and what can be said about their batch."""
+
+    rows: list[Row] = Field(min_length=1, max_length=100_000, examples=[[{"prompt": "a red circle", "steps": 20}]])
 
 
 class Counts(BaseModel):
