@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any
 
 from msgspec import json
-from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, update
+from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, tuple_, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql import Executable
@@ -364,7 +364,9 @@ def _held(claims: Sequence[Claim]) -> Any:
 
 def _is_one_of(claims: Sequence[Claim]) -> Any:
     """Rows that have the fence of their claim."""
-    return or_(*(and_(Job.id == claim.job_id, Job.fence == claim.fence) for claim in claims))
+    # One statement for any number of them: SQLAlchemy keeps each that it has compiled. The ids are for the index.
+    ids = [claim.job_id for claim in claims]
+    return and_(Job.id.in_(ids), tuple_(Job.id, Job.fence).in_([tuple(claim) for claim in claims]))
 
 
 def _ended() -> dict[str, Any]:

@@ -89,9 +89,9 @@ class Campaign:
         with ExitStack() as stack:
             folder = Path(tempfile.mkdtemp(prefix="chaos-"))
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            site = stack.enter_context(Site(folder / "site", self.binary, hurried=self.hurried or number > 0))
-            round_ = Round(site, fault, rng)
-            outcome = round_.play(times)
+            hurried = self.hurried or number > 0
+            site = Site(folder / "site", self.binary, attempts=fault.attempts, hurried=hurried)
+            outcome = Round(stack.enter_context(site), fault, rng).play(times)
         self.outcomes.setdefault(fault.name, Outcome(fault.name, fault.until, fault.kills)).add(outcome)
         return outcome
 
@@ -129,8 +129,12 @@ class Round:
     def _hit_producers(self, times: int) -> None:
         for _ in range(times):
             self._inject(0)
-            if (batches := self.site.batches()) and batches[0].submitted_at is not None:
+            batches = self.site.batches()
+            if batches and batches[0].submitted_at is not None:
                 self._batches.append(batches[0].id)
+            else:
+                # What was not recorded to its end is not made; its user submits again.
+                self._batches.append(self.site.submit(100))
         # What was opened is sent by the audit.
         for batch_id in sorted(set(self._batches)):
             self.site.until_done(batch_id)

@@ -39,6 +39,8 @@ class Fault:
     odd: tuple[str, ...] = ()
     #: How many of the jobs must fail, and not succeed.
     failing: int = 0
+    #: Starts after which a job is given up. Kills at random hit a job that is made again as likely as any other.
+    attempts: int = 10
     #: Whether a producer is hit, and so there is no batch yet.
     of_producer: bool = False
     #: What was waited for.
@@ -149,20 +151,21 @@ def nothing(_site: Site, _rng: random.Random, _batch_id: int) -> None:
     """The prompts do it."""
 
 
-def crash(site: Site, _rng: random.Random, batch_id: int, *, point: str) -> float | None:
-    """The next process to pass the point dies there."""
+def crash(site: Site, rng: random.Random, batch_id: int, *, point: str) -> float | None:
+    """The next process to pass the point dies there, and what makes one pass it is seen to."""
+    workers = {worker.pid: _name(worker) for worker in site.hosts[0].workers()}
     order = demand(site.orders, point)
     try:
-        if point in OF_FLEETS and (workers := site.hosts[0].workers()):
-            workers[0].kill()
+        if point in OF_FLEETS and workers:
+            psutil.Process(rng.choice(list(workers))).kill()
+        if point == "put back" and workers:
+            psutil.Process(rng.choice(list(workers))).terminate()
         if point == "audited":
-            site.server.flush()
-        if point == "put back":
             site.server.flush()
         site.wait(lambda: not order.exists() or not site.open_jobs(batch_id))
     finally:
         order.unlink(missing_ok=True)
-    return site.until_next(batch_id)
+    return _until_put_back(site, [name for pid, name in workers.items() if not _lives(pid)])
 
 
 def producer_crash(site: Site, _rng: random.Random, _batch_id: int, *, point: str) -> None:
@@ -182,6 +185,12 @@ def _name(worker: psutil.Process) -> str:
     """The name it was started with."""
     words = worker.cmdline()
     return words[words.index("--name") + 1]
+
+
+def _lives(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _until_put_back(site: Site, names: list[str]) -> float | None:
@@ -238,9 +247,13 @@ def _first(site: Site, what: str, seconds: float) -> float:
     return seconds
 
 
+#: What is waited for after a death.
+PUT_BACK = "its jobs are sent again"
+
+
 def _crash(point: str) -> Fault:
     inject = partial(crash, point=point)
-    return Fault(name=f"killed when {point}", inject=inject, times=20, at_once=10, kills=True, hosts=1)
+    return Fault(name=f"killed when {point}", inject=inject, times=20, at_once=10, kills=True, until=PUT_BACK)
 
 
 def _producer_crash(point: str) -> Fault:
@@ -250,7 +263,6 @@ def _producer_crash(point: str) -> Fault:
     )  # fmt: skip
 
 
-PUT_BACK = "its jobs are sent again"
 FAULTS: tuple[Fault, ...] = (
     Fault(
         name="worker killed", inject=worker_killed, times=600, at_once=40, jobs=600, pause=0.8, kills=True,
@@ -261,7 +273,7 @@ FAULTS: tuple[Fault, ...] = (
     *(_crash(point) for point in (*OF_WORKERS, *OF_FLEETS)),
     *(_producer_crash(point) for point in OF_PRODUCERS),
     Fault(name="submit killed at any time", inject=producer_killed, times=40, at_once=2, kills=True, of_producer=True),
-    Fault(name="a job that kills its worker", inject=nothing, times=12, at_once=1, odd=(POISON,), failing=1),
+    Fault(name="a job that kills its worker", inject=nothing, times=12, at_once=1, odd=(POISON,), failing=1, attempts=3),
     Fault(name="a job that hangs", inject=nothing, times=1, at_once=1, jobs=100, odd=(HANG,)),
     Fault(name="server killed, its file kept", inject=partial(server_killed, with_file=True), times=60, free=True),
     Fault(name="server killed, its file lost", inject=partial(server_killed, with_file=False), times=60, free=True),
