@@ -2,7 +2,7 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from configs.settings import Settings
 from db.ledger import Ledger
@@ -28,6 +28,7 @@ def _courses(request: Request) -> Courses:
 
 #: Beyond this no database has an id.
 LARGEST_ID = 2**63 - 1
+AnId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 TheCourses = Annotated[Courses, Depends(_courses)]
 TheSettings = Annotated[Settings, Depends(_settings)]
 TheLedger = Annotated[Ledger, Depends(_ledger)]

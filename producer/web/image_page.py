@@ -14,7 +14,7 @@ from producer.errors import NoRecord, PictureUnreadable
 from producer.picture import file_of
 from producer.show import read_image
 from producer.web.facts import asked, made
-from producer.web.given import TheLedger, TheSettings
+from producer.web.given import AnId, TheLedger, TheSettings
 from producer.web.links import all_of_prompt, all_with
 from producer.web.page import page
 from producer.web.tiles import tile_of
@@ -28,7 +28,7 @@ SOON = "3"
 
 
 @router.get("/image/{job_id}")
-def image(request: Request, job_id: int, settings: TheSettings, ledger: TheLedger) -> Response:
+def image(request: Request, job_id: AnId, settings: TheSettings, ledger: TheLedger) -> Response:
     """All of a job and of its image; while it has none, how it stands, or why it failed."""
     job = queries.find_job(ledger.engine, job_id)
     strip = neighbours(ledger.engine, job.batch_id, job_id, NEAR)

@@ -13,7 +13,7 @@ from db.ledger import Ledger
 from producer.errors import PictureUnreadable
 from producer.picture import file_of
 from producer.thumbnails import Thumbnails, thumbnail_name
-from producer.web.given import TheLedger, TheSettings
+from producer.web.given import AnId, TheLedger, TheSettings
 from producer.web.threads import SHRINKING, in_pool
 
 router = APIRouter(include_in_schema=False)
@@ -28,7 +28,7 @@ PLACEHOLDER = (
 
 
 @router.get("/thumbnail/{job_id}/{name}.webp")
-async def thumbnail(job_id: int, name: str, settings: TheSettings, ledger: TheLedger) -> Response:
+async def thumbnail(job_id: AnId, name: str, settings: TheSettings, ledger: TheLedger) -> Response:
     """The small picture of a job's image, made where it is not there yet; or what stands for it."""
     kept = Thumbnails(settings.home / "thumbnails")
     small = await run_in_threadpool(kept.read, name)
@@ -48,7 +48,7 @@ def _image(ledger: Ledger, job_id: int, name: str) -> Row[Any]:
 
 
 @router.get("/image/{job_id}/file")
-def picture(job_id: int, settings: TheSettings, ledger: TheLedger) -> Response:
+def picture(job_id: AnId, settings: TheSettings, ledger: TheLedger) -> Response:
     """The very file."""
     row = queries.find_job(ledger.engine, job_id)
     path = file_of(row, settings.images_root)

@@ -10,7 +10,7 @@ from db import queries
 from db.ledger import Ledger
 from producer.report import gather
 from producer.report_page import render
-from producer.web.given import TheLedger, TheSettings
+from producer.web.given import AnId, TheLedger, TheSettings
 from producer.web.threads import DRAWING, in_pool
 
 router = APIRouter(include_in_schema=False)
@@ -21,7 +21,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri
 
 @router.get("/batch/{batch_id}/report")
 async def report(
-    batch_id: int, settings: TheSettings, ledger: TheLedger, tag: str | None = None, download: bool = False
+    batch_id: AnId, settings: TheSettings, ledger: TheLedger, tag: str | None = None, download: bool = False
 ) -> Response:
     """What became of it; its pictures are gathered in a thread, for they take a while."""
     headers = {"Content-Security-Policy": POLICY}

@@ -17,7 +17,7 @@ from producer.export import Rows
 from producer.queue import Queue, find_url
 from producer.rerun import Again, read_changes, row_of_job, submission_of
 from producer.submit import record
-from producer.web.given import TheLedger, TheSettings
+from producer.web.given import AnId, TheLedger, TheSettings
 from producer.web.links import history_link
 from producer.web.page import page
 from producer.web.selection import MOST_JOBS, Chosen
@@ -62,7 +62,7 @@ def rerun(
 
 
 @router.post("/image/{job_id}/rerun")
-def rerun_image(job_id: int, settings: TheSettings, ledger: TheLedger, seed: Value = "") -> Response:
+def rerun_image(job_id: AnId, settings: TheSettings, ledger: TheLedger, seed: Value = "") -> Response:
     """The same with one job, and lead to the new one."""
     job = queries.find_job(ledger.engine, job_id)
     batch = make_again(settings, ledger, lambda: [job], Changes(seed=seed))

@@ -68,6 +68,7 @@ def _paint(connection: Any, root: Path, folder: str, ids: list[int]) -> None:
         path = f"{folder}/{job_id}.png"
         Image.new("RGB", (64, 64), COLOURS[index % 6]).save(root / path)
         facts = {"job_id": job_id, "path": path, "created_at": time.time() + index / 100, "seconds": 1.0}
+        facts["sha256"] = f"{job_id:064x}"
         connection.execute(insert(IMAGES).values({**IMAGE, **facts, "bytes": (root / path).stat().st_size}))
         done = {"state": JobState.SUCCEEDED, "started_at": time.time() - 1, "finished_at": time.time() + index / 100}
         connection.execute(update(JOBS).where(Job.id == job_id).values(done))
