@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -36,8 +37,8 @@ def programs() -> Path | None:
 class Server:
     """A server that runs within the block. It cannot run as root, and is somebody else's then."""
 
-    def __init__(self, programs: Path) -> None:
-        self._programs = programs
+    def __init__(self, programs: Path, settings: Sequence[str] = FORGETFUL) -> None:
+        self._programs, self._settings = programs, settings
         # Short: a socket's name may have 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))
         switch = ("--reuid=nobody", "--clear-groups", "--pdeathsig=TERM")
@@ -59,7 +60,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = [word for setting in ("listen_addresses=", *FORGETFUL) for word in ("-c", setting)]
+        settings = [word for setting in ("listen_addresses=", *self._settings) for word in ("-c", setting)]
         command = ["-D", str(self.folder / "data"), "-k", str(self.folder), *settings]
         with (self.folder / "log").open("ab") as log:
             self._process = start_child([*self._prefix, str(self._programs / "postgres"), *command], log=log)
