@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from producer.progress import clock
 from producer.report_page import duration, number, percent, plain_lines
 from producer.table import moment
 
@@ -34,4 +35,5 @@ def environment() -> Environment:
     found = Environment(autoescape=True, loader=PackageLoader("producer.web"), undefined=StrictUndefined)
     found.trim_blocks = found.lstrip_blocks = True
     found.filters.update(moment=moment, plain=plain_lines, duration=duration, percent=percent, number=number)
+    found.filters.update(clock=clock)
     return found
