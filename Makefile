@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 PACKAGES := configs db producer worker
 
-.PHONY: venv demo test fuzz lint audit bench docs clean
+.PHONY: venv demo test fuzz chaos lint audit bench docs clean
 
 venv: $(INSTALLED)
 
@@ -24,6 +24,10 @@ test: venv
 # 10,000 examples of each: minutes.
 fuzz: venv
 	FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/fuzz --timeout 7200 --numprocesses auto --maxprocesses 4
+
+# Half an hour: 1,000 kill -9 and 600 other faults.
+chaos: venv
+	$(BIN)/python -m tests.chaos
 
 lint: venv
 	$(BIN)/ruff check .

@@ -57,7 +57,8 @@ class Outcome:
     def __str__(self) -> str:
         longest = f", at most {max(self.seconds):.1f} s until {self.until}" if self.seconds else ""
         flaws = f", {self.charged} charged" * bool(self.charged) + f", {self.findings}" * bool(self.findings)
-        return f"{self.fault}: {self.injected} injected, {self.jobs} jobs, {self.lost} lost, {self.twice} twice{flaws}{longest}"
+        counts = f"{self.injected} injected, {self.jobs} jobs, {self.lost} lost, {self.twice} twice"
+        return f"{self.fault}: {counts}{flaws}{longest}"
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.command ...``: `promptmill`, which can be ordered to die, and whose workers have no device."""
+"""``python -m tests.chaos.command ...``: `promptmill`, which dies when told to, and whose workers have no device."""
 
 import sys
 

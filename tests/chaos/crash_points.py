@@ -44,7 +44,7 @@ def demand(folder: Path, point: str) -> Path:
 def reach(point: str) -> None:
     """Pass a point."""
     try:
-        os.unlink(f"{os.environ[FOLDER]}/{_name(point)}")
+        Path(os.environ[FOLDER], _name(point)).unlink()
     except (FileNotFoundError, KeyError):
         return
     os.kill(os.getpid(), signal.SIGKILL)

@@ -273,7 +273,9 @@ FAULTS: tuple[Fault, ...] = (
     *(_crash(point) for point in (*OF_WORKERS, *OF_FLEETS)),
     *(_producer_crash(point) for point in OF_PRODUCERS),
     Fault(name="submit killed at any time", inject=producer_killed, times=40, at_once=2, kills=True, of_producer=True),
-    Fault(name="a job that kills its worker", inject=nothing, times=12, at_once=1, odd=(POISON,), failing=1, attempts=3),
+    Fault(
+        name="a job that kills its worker", inject=nothing, times=12, at_once=1, odd=(POISON,), failing=1, attempts=3,
+    ),
     Fault(name="a job that hangs", inject=nothing, times=1, at_once=1, jobs=100, odd=(HANG,)),
     Fault(name="server killed, its file kept", inject=partial(server_killed, with_file=True), times=60, free=True),
     Fault(name="server killed, its file lost", inject=partial(server_killed, with_file=False), times=60, free=True),

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ SLOWER, LARGER = 0.9, 1.05
 
 
 class Tenth(NamedTuple):
-    """What was seen at the end of a tenth. Memory in bytes: resident of the largest worker and of the fleet's parent."""
+    """What was seen at the end of a tenth. Memory in bytes: the largest worker's, and that of the parent of all."""
 
     rate: float
     worker: int
@@ -38,16 +39,17 @@ class Tenth(NamedTuple):
 @click.option("--server", help="The queue's server.  [default: the one Promptmill brings]")
 def main(jobs: int, workers: int, server: str | None) -> None:
     """Make many jobs; exits with 1 when speed or memory was not flat, or fsck finds something."""
-    with tempfile.TemporaryDirectory(prefix="long-run-") as folder:
-        with Site(Path(folder, "site"), server or server_binary(), seconds=SECONDS) as site:
-            began = time.monotonic()
-            batch_id = site.submit(jobs)
-            print(f"{jobs:,} rows submitted in {time.monotonic() - began:.1f} s", flush=True)
-            print(f"queue: {used_memory(site) / MEGABYTE:.1f} MB\ntenth  jobs/s  worker MB  parent MB  queue MB", flush=True)
-            site.open_host(workers)
-            tenths = list(watch(site, batch_id, jobs))
-            print(f"longest log: {site.log.stat().st_size / MEGABYTE:.1f} MB")
-            clean = site.call("fsck") == 0
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="long-run-"))
+        site = stack.enter_context(Site(Path(folder, "site"), server or server_binary(), seconds=SECONDS))
+        began = time.monotonic()
+        batch_id = site.submit(jobs)
+        print(f"{jobs:,} rows submitted in {time.monotonic() - began:.1f} s", flush=True)
+        print(f"queue: {used_memory(site) / MEGABYTE:.1f} MB", flush=True)
+        print("tenth  jobs/s  worker MB  parent MB  queue MB", flush=True)
+        site.open_host(workers)
+        tenths = watch(site, batch_id, jobs)
+        clean = site.call("fsck") == 0
     flat = is_flat(tenths)
     print(f"fsck {'is clean' if clean else 'found something'}; {'flat' if flat else 'not flat'}")
     sys.exit(0 if clean and flat else 1)

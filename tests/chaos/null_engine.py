@@ -152,5 +152,3 @@ def paint(seed: int, width: int, height: int) -> Pixels:
     pixels[..., 0] = seed % 256
     pixels[:4, :4] = np.frombuffer(os.urandom(48), np.uint8).reshape(4, 4, 3)
     return pixels
-
-

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos.null_worker``: a worker process with the null engine, whose clock and death can be ordered."""
+"""``python -m tests.chaos.null_worker``: a worker process with the null engine, whose clock and death are ordered."""
 
 import os
 import sys

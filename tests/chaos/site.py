@@ -58,12 +58,12 @@ class Host:
     def kill(self) -> None:
         """The whole host is gone, and its supervisor with it."""
         assert self.process
-        everything = [self.process, *self.workers()]
-        self.process = None
-        for process in everything:
+        parent, workers, self.process = self.process, self.workers(), None
+        parent.kill()
+        for worker in workers:
             with suppress(psutil.NoSuchProcess):
-                process.kill()
-        everything[0].wait()
+                worker.kill()
+        parent.wait()
 
     def stop(self) -> int:
         """SIGTERM, and wait; its exit code."""
@@ -140,7 +140,8 @@ class Site:
             "MAX_ATTEMPTS": str(self._attempts),
         }  # fmt: skip
         named = {f"PROMPTMILL_{name}": value for name, value in ours.items()}
-        paths = {"PYTHONPATH": str(ROOT), FOLDER: str(self.orders), SECONDS: str(self._seconds), "OMP_NUM_THREADS": "1"}
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+        paths = {"PYTHONPATH": path, FOLDER: str(self.orders), SECONDS: str(self._seconds), "OMP_NUM_THREADS": "1"}
         return {**kept, **named, **paths}
 
     def promptmill(self, *words: str, home: Path | None = None, command: str = "command") -> "subprocess.Popen[bytes]":
