@@ -17,6 +17,7 @@ from producer.suggestions import suggest
 LARGEST = 2**63 - 1
 HEAD = re.compile(r"(-?)(tag\.(?:\"(?:[^\"\\]|\\.)*\"|[^\s\":=<>,]+)|[A-Za-z_]+)(:|>=|<=|>|<|=)")
 PIECE = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|([^\s\",]+)")
+COMPARISON = re.compile(r">=|<=|>|<")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 FLAGS = ("yes", "no", "flat", "unsafe")
@@ -171,6 +172,8 @@ class Reader:
         if operator not in (":", "=") and not kind.ordered:
             self._refuse(head.start(3), f"{name} cannot be compared; write {name}: and {kind.allowed}")
         self.at = head.end()
+        if operator in (":", "=") and kind.ordered and (sign := COMPARISON.match(self.text, self.at)):
+            operator, self.at = sign.group(), sign.end()
         if name.startswith("tag."):
             name = f"tag.{recordable(_unquoted(name[4:]))}"
         spans = tuple(self._spans(kind, operator, name))

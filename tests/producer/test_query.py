@@ -62,12 +62,17 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("size:5", "WIDTHxHEIGHT", 5),
         ("since:2026-99-99", "since is", 6),
         ("steps:3..x", "not x", 9),
+        ("steps:<9,5", "should end here", 8),
     ],
 )
 def test_what_cannot_be_read_is_pointed_at(text: str, says: str, at: int) -> None:
     with pytest.raises(InvalidQuery, match=says) as caught:
         parse(text, 0)
     assert str(caught.value).splitlines()[1:] == [f"  {text}", f"  {' ' * at}^"]
+
+
+def test_a_comparison_may_follow_a_colon() -> None:
+    assert parse("steps:<9 -scale:>=7.5", 0) == parse("steps<9 -scale>=7.5", 0)
 
 
 def test_times_count_back_from_now() -> None:
