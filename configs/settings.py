@@ -19,6 +19,8 @@ from configs.errors import ConfigError
 from configs.roots import Roots
 
 PREFIX = "PROMPTMILL_"
+#: Of the command line that asks another machine.
+REMOTE = ("PROMPTMILL_SERVER", "PROMPTMILL_TOKEN")
 DEFAULTS = Path(__file__).with_name("default.toml")
 PRESETS = Path(__file__).with_name("presets")
 FILE_NAME = "promptmill.toml"
@@ -138,6 +140,8 @@ def read_settings(environ: Mapping[str, str], folder: Path) -> Settings:
     """Merge ``default.toml``, ``promptmill.toml`` in ``folder`` or the home, and the environment."""
     defaults = read_toml(DEFAULTS)
     home = Path(environ.get(f"{PREFIX}HOME") or Settings().home).expanduser()
+    # What `promptmill --server` asks for is no setting of this machine.
+    environ = {name: value for name, value in environ.items() if name not in REMOTE}
     found = next((f for f in (folder / FILE_NAME, home / FILE_NAME) if f.is_file()), None)
     from_file = read_toml(found) if found else {}
     from_environ = {

@@ -68,6 +68,16 @@ OUTSIDE = {"sqlalchemy": "The ledger", "redis": "The queue", "kombu": "The queue
 class Commands(click.Group):
     """Turns errors into one sentence and an exit code, for all commands in one place."""
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command and ctx.params.get("server") and not ctx.resilient_parsing:
+            from producer.commands.remote import made_remote
+
+            command = made_remote(command)
+        return name, command, rest
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -95,8 +105,9 @@ def _refuse(ctx: click.Context, message: str, exit_code: int) -> None:
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--server", metavar="URL", envvar="PROMPTMILL_SERVER", help="Ask the `promptmill web` at URL instead.")
 @click.version_option(package_name="promptmill")
-def cli() -> None:
+def cli(server: str | None) -> None:
     """Turn files of prompts into images in bulk: every image exactly once, with a searchable history.
 
     \b

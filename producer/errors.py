@@ -19,7 +19,9 @@ ProducerError
 ├── ExtraMissing            install what is optional
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
+├── RemoteRefused           do as the other machine says
 ├── RequestRepeated         draw another key
+├── ServerUnreachable       see that it runs there, and try again
 ├── QueueUnreachable        wait and try again: the batch is recorded
 ├── QueueInUse              stop the other one: it has this home's queue
 ├── QueueNotStarted         read the queue server's log
@@ -125,6 +127,18 @@ class ExportRefused(ProducerError):
 
 class ReportRefused(ProducerError):
     """Raised when a report cannot be written where it was asked for."""
+
+
+class RemoteRefused(ProducerError):
+    """Raised when another machine's Promptmill does not do what it was asked; the sentence is its own."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ServerUnreachable(ProducerError):
+    """Raised when another machine's Promptmill does not answer."""
 
 
 class RequestRepeated(ProducerError):

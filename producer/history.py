@@ -34,12 +34,13 @@ def wanted(engine: Engine, query: Sequence[str] = (), **flags: Any) -> Query:
         InvalidQuery: the query cannot be read.
         NotInLedger, UnknownSampler: there is none of that name.
     """
-    return parse(" ".join(query), time.time()) + Query(tuple(_terms(engine, flags)))
+    batch = flags.get("batch")
+    named = [term("batch", queries.find_batch(engine, batch).id)] if batch else []
+    return parse(" ".join(query), time.time()) + Query((*named, *flag_terms(flags)))
 
 
-def _terms(engine: Engine, flags: Mapping[str, Any]) -> Iterator[Term]:
-    if batch := flags.get("batch"):
-        yield term("batch", queries.find_batch(engine, batch).id)
+def flag_terms(flags: Mapping[str, Any]) -> Iterator[Term]:
+    """What the command's flags ask for, but for the batch. Raises UnknownSampler."""
     if sampler := flags.get("sampler"):
         yield term("sampler", resolve(sampler).name)
     if flags.get("flagged"):

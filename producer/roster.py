@@ -1,7 +1,7 @@
 """The workers as the ledger knows them: `promptmill workers`."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Engine, Row
@@ -15,7 +15,10 @@ HEADER = ("worker", "host", "device", "state", "jobs", "images/s", "memory", "on
 
 def print_workers(engine: Engine, lease_seconds: float, *, as_json: bool) -> None:
     """A table, or one JSON object a line with every field."""
-    found = find_workers(engine, lease_seconds)
+    show_workers(find_workers(engine, lease_seconds), as_json=as_json)
+
+
+def show_workers(found: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json_lines(found)
     else:

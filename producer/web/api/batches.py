@@ -51,8 +51,11 @@ def list_batches(
     courses: TheCourses,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
     before: Annotated[int | None, Query(ge=1, le=LARGEST_ID, description="The `next` of the page before.")] = None,
+    name: Annotated[str | None, Query(max_length=300, description="The newest of this name or number alone.")] = None,
 ) -> Any:
     """List batches, newest first."""
+    if name is not None:
+        return {"batches": [shown(queries.find_batch(ledger.engine, name), courses)], "next": None}
     found = queries.batches(ledger.engine, limit, before)
     return {"batches": [shown(b, courses) for b in found], "next": found[-1].id if len(found) == limit else None}
 
