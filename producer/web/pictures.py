@@ -48,10 +48,11 @@ def _image(ledger: Ledger, job_id: int, name: str) -> Row[Any]:
 
 
 @router.get("/image/{job_id}/file")
-def picture(job_id: AnId, settings: TheSettings, ledger: TheLedger) -> Response:
-    """The very file."""
+def picture(job_id: AnId, settings: TheSettings, ledger: TheLedger, of: str = "") -> Response:
+    """The very file. of: the pixels that the link was made for, whose picture never changes."""
     row = queries.find_job(ledger.engine, job_id)
     path = file_of(row, settings.images_root)
     if path is None or not path.is_file():
         raise NotInLedger(f"The image of job {job_id} is not on this disk.")
-    return FileResponse(path, filename=path.name, content_disposition_type="inline")
+    headers = FOR_GOOD if of == row.image_sha256 else {}
+    return FileResponse(path, filename=path.name, content_disposition_type="inline", headers=headers)

@@ -12,16 +12,17 @@ LONGEST_ALT = 300
 
 
 class Tile(NamedTuple):
-    """A job, the link of its thumbnail, empty where it has no image, and the words for who does not see it."""
+    """A job, the links of its thumbnail and its picture, empty where there is none, and the words that stand for it."""
 
     job: Row[Any]
     thumbnail: str
+    picture: str
     alt: str
 
 
 def tile_of(job: Row[Any]) -> Tile:
-    return Tile(job, thumbnail_link(job), plain(job.prompt)[:LONGEST_ALT] or f"Job {job.id}")
-
-
-def thumbnail_link(job: Row[Any]) -> str:
-    return f"/thumbnail/{job.id}/{thumbnail_name(job)}.webp" if job.image_path else ""
+    alt = plain(job.prompt)[:LONGEST_ALT] or f"Job {job.id}"
+    if not job.image_path:
+        return Tile(job, "", "", alt)
+    thumbnail = f"/thumbnail/{job.id}/{thumbnail_name(job)}.webp"
+    return Tile(job, thumbnail, f"/image/{job.id}/file?of={job.image_sha256}", alt)
