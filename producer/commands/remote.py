@@ -231,12 +231,13 @@ def made_remote(command: click.Command) -> click.Command:
     """The command with the same flags, which asks the server. Raises UsageError where it cannot."""
     import copy
 
-    if command.name not in REMOTE:
-        _refuse(str(command.name))
+    name = command.name or ""
+    if name not in REMOTE:
+        _refuse(name)
     found = copy.copy(command)
-    found.callback = REMOTE[command.name]
+    found.callback = REMOTE[name]
     if isinstance(found, click.Group):
-        found.commands = {name: _refusing(f"{command.name} {name}") for name in found.commands}
+        found.commands = {inner: _refusing(f"{name} {inner}") for inner in found.commands}
     # What a model's name means is known on the server.
     found.params = [_as_text(param) if param.name == "model" else param for param in command.params]
     return found

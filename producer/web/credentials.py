@@ -29,12 +29,12 @@ class Password(msgspec.Struct, frozen=True):
 
     salt: bytes
     digest: bytes
-    cost: tuple[int, int, int] = COST
+    cost: tuple[int, int, int]
 
     @classmethod
-    def of(cls, text: str, cost: tuple[int, int, int] = COST) -> "Password":
+    def of(cls, text: str) -> "Password":
         salt = secrets.token_bytes(16)
-        return cls(salt, _scrypt(text, salt, cost), cost)
+        return cls(salt, _scrypt(text, salt, COST), COST)
 
     def matches(self, text: str) -> bool:
         return hmac.compare_digest(self.digest, _scrypt(text, self.salt, self.cost))

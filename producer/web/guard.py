@@ -2,8 +2,9 @@
 
 from urllib.parse import quote, urlsplit
 
+# Not starlette's: FastAPI would take that for a body that it cannot read.
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -183,18 +183,14 @@ def _field(column: "Column[Any]") -> Any:
     return kind | None if column.nullable else kind, ...
 
 
-_ASKED = {c.name: _field(c) for c in JOBS.columns if c.name not in INTERNAL and not isinstance(c.type, LargeBinary)}
-_MADE = {
-    f"image_{c.name}": ((_field(c)[0] | None), ...) for c in IMAGES.columns if c.name not in ("id", "job_id", "path")
+_FIELDS: dict[str, Any] = {
+    **{c.name: _field(c) for c in JOBS.columns if c.name not in INTERNAL and not isinstance(c.type, LargeBinary)},
+    **{f"image_{c.name}": (_field(c)[0] | None, ...) for c in IMAGES.columns if c.name not in ("id", "job_id", "path")},
+    "batch": (str, Field(description="The name of its batch.")),
+    "image_url": (str | None, Field(description="Where its picture is, on this server.")),
 }
 #: A job with what it asked for and, where it has one, its image; columns of the ledger, by their names there.
-Job = create_model(
-    "Job",
-    **_ASKED,
-    **_MADE,
-    batch=(str, Field(description="The name of its batch.")),
-    image_url=(str | None, Field(description="Where its picture is, on this server.")),
-)
+Job = create_model("Job", **_FIELDS)
 
 
 class JobPage(BaseModel):
