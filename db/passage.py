@@ -7,10 +7,10 @@ is soon found next to where it begins. For the rest the tallies tell which block
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select, true
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, any_, func, literal, select, true
 
 from db.blocks import catch_up, stretches
-from db.conditions import IN_TEXT, id_bounds, indexed, tally_conditions
+from db.conditions import id_bounds, indexed, tally_conditions
 from db.models import JOBS, Job
 from db.reading import read, snapshot
 from db.terms import Query
@@ -19,15 +19,17 @@ from db.terms import Query
 NEXT = 65_536
 #: Jobs of one term that its index leads to. A term that has more is soon found without.
 RARE = 5_000
+#: The same of words in PostgreSQL. Those of the first are read one by one, which is slow there.
+WORDS_NEXT, WORDS_RARE = (1024, 8192, 65_536), 1_500
 Rows = TypeVar("Rows", bound=tuple[Any, ...])
 
 
 class Stretch(NamedTuple):
-    """The ids from ``low`` to ``high``, those of ``rare`` alone where there is such a select."""
+    """The ids from ``low`` to ``high``, and what is asked of them beside the query."""
 
     low: int
     high: int
-    rare: Select[Any] | None = None
+    among: ColumnElement[bool] = true()
     #: Whether every job is read: there is no index that is in order of id.
     plain: bool = False
 
@@ -35,22 +37,61 @@ class Stretch(NamedTuple):
         """A select of jobs in this stretch alone."""
         if self.plain:
             statement = statement.with_hint(JOBS, "NOT INDEXED", "sqlite")
-        near = key.between(self.low, self.high)
-        return statement.where(near, true() if self.rare is None else Job.id.in_(self.rare))
+        return statement.where(key.between(self.low, self.high), self.among)
 
 
-def passage(engine: Engine, query: Query, after: int | None = None, *, ascending: bool = False) -> Iterator[Stretch]:
-    """The stretches with all that a query may find beyond ``after``, in order."""
+def passage(
+    engine: Engine,
+    query: Query,
+    words: ColumnElement[bool] | None = None,
+    *,
+    after: int | None = None,
+    ascending: bool = False,
+) -> Iterator[Stretch]:
+    """The stretches with all that a query may find beyond ``after``, in order.
+
+    ``words`` is what the stretches are to ask too, in the way that suits each.
+    """
     low, high = _bounds(engine, query, after, ascending=ascending)
     if (rare := _rare(engine, query)) is not None:
-        yield Stretch(low, high, rare)
-    elif high - low < NEXT or _has_own_order(engine, query):
+        yield Stretch(low, high, Job.id.in_(rare) if words is None else words & Job.id.in_(rare))
+    elif words is not None:
+        yield from _by_words(engine, words, low, high, ascending=ascending)
+    elif high - low < NEXT:
         yield Stretch(low, high)
     else:
-        split = low + NEXT if ascending else high - NEXT
-        near, rest = ((low, split), (split + 1, high)) if ascending else ((split + 1, high), (low, split))
+        near, rest = _cut(low, high, NEXT, ascending=ascending)
         yield Stretch(*near, plain=True)
         yield from _further(engine, query, *rest, ascending=ascending)
+
+
+def _cut(low: int, high: int, size: int, *, ascending: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The next ids, and the others."""
+    if ascending:
+        return (low, min(low + size - 1, high)), (low + size, high)
+    return (max(high - size + 1, low), high), (low, high - size)
+
+
+def _by_words(engine: Engine, words: ColumnElement[bool], low: int, high: int, *, ascending: bool) -> Iterator[Stretch]:
+    """In PostgreSQL, which would read a million prompts in order of id where it takes words for common."""
+    for number, size in enumerate(WORDS_NEXT):
+        near, (low, high) = _cut(low, high, size, ascending=ascending)
+        yield Stretch(*near, Job.id.in_(_with_words(words, *near)) if number else words)
+        if low > high:
+            return
+        if number == 1:
+            few = [
+                row.id for row in read(engine, select(_with_words(words, low, high).subquery()).limit(WORDS_RARE + 1))
+            ]
+            if len(few) <= WORDS_RARE:
+                yield Stretch(low, high, Job.id == any_(literal(few, ARRAY(BigInteger))))
+                return
+    yield Stretch(low, high, Job.id.in_(_with_words(words, low, high)))
+
+
+def _with_words(words: ColumnElement[bool], low: int, high: int) -> Select[Any]:
+    # The offset keeps the database from anything but its index of words.
+    return select(Job.id).where(words, Job.id.between(low, high)).offset(0)
 
 
 def _further(engine: Engine, query: Query, low: int, high: int, *, ascending: bool) -> Iterator[Stretch]:
@@ -71,11 +112,6 @@ def _bounds(engine: Engine, query: Query, after: int | None, *, ascending: bool)
         low = max(low, int(span.low or 0))
         high = high if span.high is None else min(high, int(span.high))
     return low, high
-
-
-def _has_own_order(engine: Engine, query: Query) -> bool:
-    """Whether the database is to choose: PostgreSQL knows how common words are, and we do not."""
-    return engine.dialect.name != "sqlite" and any(term.field in IN_TEXT for term in query.terms)
 
 
 def _rare(engine: Engine, query: Query) -> Select[Any] | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
 
@@ -59,11 +59,12 @@ def _in_order(
     engine: Engine, query: Query, statement: Select[Any], limit: int, after: Place | None, *, ascending: bool
 ) -> list[Row[Any]]:
     """A page in order of id, from one stretch after the other."""
-    statement, key = _asked(engine, query, statement)
-    ordered = statement.order_by(key.asc() if ascending else key.desc())
+    asked = _ask(engine, query, statement)
+    ordered = asked.statement.order_by(asked.key.asc() if ascending else asked.key.desc())
+    last = after.job_id if after else None
     found: list[Row[Any]] = []
-    for stretch in passage(engine, query, after.job_id if after else None, ascending=ascending):
-        found += read(engine, stretch.within(ordered, key).limit(limit - len(found)))
+    for stretch in passage(engine, query, asked.words, after=last, ascending=ascending):
+        found += read(engine, stretch.within(ordered, asked.key).limit(limit - len(found)))
         if len(found) == limit:
             break
     return found
@@ -72,28 +73,40 @@ def _in_order(
 def count(engine: Engine, query: Query, at_most: int = 10_000) -> int:
     """How many jobs a query finds; no more are counted than so many."""
     prepare(engine, query)
-    statement, key = _asked(engine, query, select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id))
+    asked = _ask(engine, query, select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id))
     found = 0
-    for stretch in passage(engine, query):
-        some = stretch.within(statement, key).limit(at_most - found)
+    for stretch in passage(engine, query, asked.words):
+        some = stretch.within(asked.statement, asked.key).limit(at_most - found)
         found += read(engine, select(func.count()).select_from(some.subquery()))[0][0]
         if found == at_most:
             break
     return found
 
 
-def _asked(engine: Engine, query: Query, statement: Select[Any]) -> tuple[Select[Any], ColumnElement[int]]:
-    """A select of jobs with the terms of the query, and the id to order it by.
+class Asked(NamedTuple):
+    """A select of jobs with the terms of a query, the id that it is in order of, and words still to be asked for."""
 
-    In SQLite the index of words leads where it can: it is in order of id, so a page of common ones costs no more than
-    itself.
+    statement: Select[Any]
+    key: ColumnElement[int]
+    words: ColumnElement[bool] | None = None
+
+
+def _ask(engine: Engine, query: Query, statement: Select[Any]) -> Asked:
+    """Let the index of words lead, where words are wanted.
+
+    That of SQLite is in order of id, so a page of common ones costs no more than itself.
     """
-    if engine.dialect.name != "sqlite" or not any(map(_can_lead, query.terms)):
-        return statement.where(*conditions(engine, query)), Job.id
-    leading = tuple(term for term in query.terms if _can_lead(term, excluded=term.excluded))
+    leading = tuple(term for term in query.terms if _can_lead(term))
+    if not leading:
+        return Asked(statement.where(*conditions(engine, query)), Job.id)
+    if engine.dialect.name == "sqlite":
+        leading += tuple(term for term in query.terms if _can_lead(term, excluded=True))
     rest = Query(tuple(term for term in query.terms if term not in leading))
-    asked = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted], term.excluded) for term in leading]
-    return job_text.listed(statement.where(*conditions(engine, rest)), asked), ROWID
+    statement = statement.where(*conditions(engine, rest))
+    if engine.dialect.name != "sqlite":
+        return Asked(statement, Job.id, and_(*conditions(engine, Query(leading))))
+    phrases = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted], term.excluded) for term in leading]
+    return Asked(job_text.listed(statement, phrases), ROWID)
 
 
 def _can_lead(term: Term, *, excluded: bool = False) -> bool:

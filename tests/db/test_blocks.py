@@ -29,6 +29,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("db.blocks.BLOCK", 4)
     monkeypatch.setattr("db.passage.NEXT", 3)
     monkeypatch.setattr("db.passage.RARE", 2)
+    monkeypatch.setattr("db.passage.WORDS_NEXT", (2, 3, 4))
+    monkeypatch.setattr("db.passage.WORDS_RARE", 5)
 
 
 @pytest.fixture
@@ -135,6 +137,8 @@ QUERIES: dict[str, Callable[[Any], bool]] = {
     "id:5..20 worker:w": lambda job: 5 <= job.id <= 20 and job.worker == "w",
     "seed:3,4,5..9": lambda job: 3 <= job.seed <= 9,
     "circle sampler:ddim": lambda job: job.sampler == "DDIM",
+    "circle state:failed": lambda job: job.state == JobState.FAILED,
+    "circle seed:9": lambda job: job.seed == 9,
     "circle -red": lambda _: False,
 }
 
