@@ -1,6 +1,7 @@
 """Init images: the pictures that samples begin from, as RGB pixels of the samples' size."""
 
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -65,6 +66,20 @@ def _flatten(image: Image.Image, ground: Ground) -> Image.Image:
         return image.convert("RGB")
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
+
+
+def picture_digests(sample: Sample) -> dict[str, str | bool]:
+    """The sha256 of the files of its init image and mask, each where there is one. Raises InitImageRefused."""
+    pictures = {"init_image": sample.init_image, "mask_image": sample.mask_image}
+    try:
+        return {name: _digest(path, path.stat().st_mtime_ns) for name, path in pictures.items() if path}
+    except OSError as error:
+        raise InitImageRefused(f"The init image cannot be read: {error.strerror or error}; put it back.") from error
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, changed: int) -> str:  # noqa: ARG001 - of one state of the file
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def admitted(name: str | None, roots: Roots | None) -> Path | None:

@@ -35,6 +35,13 @@ class OpenedCheckpoint:
         return "autocast" if self.autocast else str(self.dtype).removeprefix("torch.")
 
     @property
+    def arithmetic(self) -> dict[str, str | bool]:
+        """What of a processor can change last bits. Empty for a card, whose name says it all."""
+        if self.device.type != "cpu":
+            return {}
+        return {"threads": str(torch.get_num_threads()), "instructions": torch.backends.cpu.get_cpu_capability()}
+
+    @property
     def is_full(self) -> bool:
         """Whether everything is computed in float32."""
         return self.dtype == torch.float32 and not self.autocast

@@ -19,7 +19,7 @@ from PIL import Image
 from configs.samplers import OWN
 from worker.checkpoints import Checkpoint
 from worker.errors import InitImageRefused, NonFiniteImage, PromptRefused, SamplerRefused, SizeRefused
-from worker.init_images import open_init_image
+from worker.init_images import open_init_image, picture_digests
 from worker.memory import naming_out_of_memory
 from worker.plain import PlainCheckpoint, takes
 from worker.progress import Progress
@@ -79,7 +79,7 @@ class PlainRenderer:
     def start(self, sample: Sample) -> PlainFlight:
         """Take a sample. Raises JobRefused when the pipeline cannot make its image."""
         self._check(sample)
-        return PlainFlight(sample)
+        return PlainFlight(sample, variant=self.checkpoint.arithmetic | picture_digests(sample))
 
     def step(self, flights: list[PlainFlight]) -> None:
         """Make the pictures of the flights; one that fails gets its `error`.

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker import denoise, trajectories
+from worker.call_rows import write_rows
 from worker.canvas import Canvas, Kept, open_canvas
 from worker.checkpoints import Checkpoint
 from worker.conditions import Conditions
 from worker.errors import NonFiniteImage, OutOfMemory, SizeRefused
 from worker.float32 import decoding_in_float32, in_float32
+from worker.init_images import picture_digests
 from worker.latent_space import denormalize, normalize
 from worker.layout import Layout, tight
 from worker.memory import naming_out_of_memory, release_memory
@@ -61,8 +63,10 @@ class Flight:
     """Where there is a mask, and a UNet that does not see it."""
     beside: Tensor | None = None
     """(1, 1 + C, h, w): what an inpainting UNet sees beside the latents, mask and masked image; None for any other."""
+    calls: list[int] = field(default_factory=list)
+    """Rows of each UNet call so far, padding counted."""
     rows: int = 0
-    """Rows of the largest UNet call so far, padding counted."""
+    """Of the largest of them."""
     images: int = 0
     """Images of the VAE call, padding counted."""
     exact: bool = False
@@ -89,6 +93,7 @@ class Flight:
         """It was in a call of so many rows."""
         alike = self.exact and self.rows == rows and self.variant.get("compiled", False) == compiled
         self.exact = layout.exact and (not self.rows or alike)
+        self.calls.append(rows)
         self.rows = max(self.rows, rows)
         self._vary("compiled", compiled)
 
@@ -96,6 +101,7 @@ class Flight:
         """It was in a call of so many images."""
         self.exact = self.exact and layout.exact
         self.images, self.dtype = images, dtype
+        self.variant["rows"] = write_rows(self.calls)
         self._vary("tiled", tiled)
 
     def _vary(self, word: str, happened: bool) -> None:
@@ -142,6 +148,7 @@ class Renderer:
         size = sample.width, sample.height
         positive, negative = positive.of_size(*size), negative and negative.of_size(*size)
         variant: Variant = {"sampling": trajectory.kind, **dict.fromkeys(self.checkpoint.speedups, True)}
+        variant |= self.checkpoint.arithmetic | picture_digests(sample)
         return Flight(sample, start.latents, trajectory, positive, negative, *start[1:], variant=variant)
 
     def step(self, flights: list[Flight]) -> None:

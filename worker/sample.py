@@ -13,7 +13,9 @@ Pixels = NDArray[np.uint8]
 """RGB pixels, shape (H, W, 3)."""
 Variant: TypeAlias = dict[str, str | bool]
 """What of the way an image was made can change its bits, beside shape and number format: `sampling`, which is `tables`
-or `objects`; and, each where it is so, `channels_last`, `fused_projections`, `compiled`, `tiled`."""
+or `objects`; `rows` of its UNet calls, as `worker.call_rows` writes them; each where it is so, `channels_last`,
+`fused_projections`, `compiled`, `tiled`; on a CPU, `threads` and `instructions`; and the sha256 of the files
+`init_image` and `mask_image`."""
 
 
 class Form(NamedTuple):

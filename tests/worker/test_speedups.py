@@ -108,7 +108,7 @@ def test_the_record_names_what_can_change_bits(
     renderer = Renderer(speed_up(open_fresh(checkpoint_folder), **BOTH), sampling=sampling)
     with open_engine(renderer=renderer) as engine:
         picture = engine.submit(make_sample()).result()
-    assert picture.variant == {"sampling": sampling, "channels_last": True, "fused_projections": True}
+    assert {"sampling": sampling, "channels_last": True, "fused_projections": True}.items() <= picture.variant.items()
 
 
 def test_the_record_names_tiles(open_engine: Any, checkpoint: Checkpoint, make_sample: Any) -> None:
@@ -116,4 +116,4 @@ def test_the_record_names_tiles(open_engine: Any, checkpoint: Checkpoint, make_s
     renderer.rooms.of(128, 128).tile = 16
     with open_engine(renderer=renderer) as engine:
         picture = engine.submit(make_sample(width=128, height=128, steps=1)).result()
-    assert picture.variant == {"sampling": "tables", "tiled": True}
+    assert {"sampling": "tables", "tiled": True}.items() <= picture.variant.items()
