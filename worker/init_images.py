@@ -74,7 +74,9 @@ def picture_digests(sample: Sample) -> dict[str, str | bool]:
     try:
         return {name: _digest(path, path.stat().st_mtime_ns) for name, path in pictures.items() if path}
     except OSError as error:
-        raise InitImageRefused(f"The init image cannot be read: {error.strerror or error}; put it back.") from error
+        raise InitImageRefused(
+            f"The init image {error.filename} is not there any more; put it back, and retry."
+        ) from error
 
 
 @lru_cache(maxsize=256)
