@@ -74,9 +74,8 @@ def picture_digests(sample: Sample) -> dict[str, str | bool]:
     try:
         return {name: _digest(path, path.stat().st_mtime_ns) for name, path in pictures.items() if path}
     except OSError as error:
-        raise InitImageRefused(
-            f"The init image {error.filename} is not there any more; put it back, and retry."
-        ) from error
+        lost = f"The init image {error.filename} is not there any more"
+        raise InitImageRefused(f"{lost}; put it back, and retry.") from error
 
 
 @lru_cache(maxsize=256)
