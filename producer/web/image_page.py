@@ -23,8 +23,6 @@ router = APIRouter(include_in_schema=False)
 
 #: Jobs of the batch that are shown to each side of this one.
 NEAR = 4
-#: Seconds until the page of a job that has not ended is asked for again.
-SOON = "3"
 
 
 @router.get("/image/{job_id}")
@@ -34,14 +32,16 @@ def image(request: Request, job_id: AnId, settings: TheSettings, ledger: TheLedg
     strip = neighbours(ledger.engine, job.batch_id, job_id, NEAR)
     place = [row.id for row in strip].index(job_id)
     infotext, problem = _look(job, settings)
-    shown = {"previous": strip[place - 1].id if place else 0, "next": next((r.id for r in strip[place + 1 :]), 0)}
+    shown: dict[str, Any] = {
+        "previous": strip[place - 1].id if place else 0,
+        "next": next((r.id for r in strip[place + 1 :]), 0),
+    }
     shown |= {"tile": tile_of(job), "strip": [tile_of(row) for row in strip]}
     shown |= {"infotext": infotext, "problem": problem, "command": command_line(job)}
     shown |= {"asked": asked(job), "made": made(job)}
     shown |= {"tags": [(name, value, all_with(f"tag.{name}", value)) for name, value in job.tags.items()]}
     shown |= {"same_seed": all_with("seed", job.seed), "same_prompt": all_of_prompt(job.prompt)}
-    headers = {} if job.state.is_final else {"Refresh": SOON}
-    return page(request, "image.html", nav="history", headers=headers, job=job, **shown)
+    return page(request, "image.html", nav="history", job=job, **shown)
 
 
 def _look(job: Row[Any], settings: Settings) -> tuple[str, str]:

@@ -85,6 +85,14 @@ def test_an_image_is_made_again(site: Site, browser: Chrome) -> None:
     assert "appears here when it is made" in one(browser, ".stage").text
 
 
+def test_a_picture_appears_when_it_is_made(site: Site, browser: Chrome) -> None:
+    browser.get(f"{site.url}/image/15")
+    assert one(browser, ".badge").text == "queued"
+    with going(browser):
+        site.ledger.start_jobs([15], "w", 15)
+    assert one(browser, ".badge").text == "running"
+
+
 def test_ranges_and_all_of_a_page_are_ticked(site: Site, browser: Chrome) -> None:
     browser.get(f"{site.url}/history?q=batch:1")
     boxes = browser.find_elements(By.CSS_SELECTOR, "[name=job]")

@@ -1,5 +1,7 @@
 // An image's page: to its neighbours by the arrow keys, and texts to take along.
 
+import { read } from "./post.js";
+
 const STEPS = { ArrowLeft: "previous", ArrowRight: "next" };
 
 document.addEventListener("keydown", (event) => {
@@ -11,6 +13,14 @@ document.addEventListener("keydown", (event) => {
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", () => copy(button, document.getElementById(button.dataset.copy)));
+}
+
+const waiting = document.querySelector("[data-waits]");
+if (waiting) setInterval(() => document.hidden || look(waiting.dataset).catch(() => {}), 1500);
+
+async function look({ waits, state }) {
+  const job = await read(`/api/v1/jobs/${waits}`);
+  if (job.state !== state) location.reload();
 }
 
 async function copy(button, text) {
