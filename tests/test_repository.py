@@ -123,7 +123,7 @@ def test_a_fleet_has_all_gpus_and_time_to_stop() -> None:
 
 def test_producer_and_workers_see_the_same_files() -> None:
     users = [service for service in COMPOSE["services"].values() if service["image"] == "promptmill"]
-    assert len(users) == 2
+    assert len(users) == 3
     assert all(
         {"ledger:/data", "./images:/images", "./prompts:/prompts:ro"} <= set(service["volumes"]) for service in users
     )
