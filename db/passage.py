@@ -20,7 +20,7 @@ NEXT = 65_536
 #: Jobs of one term that its index leads to. A term that has more is soon found without.
 RARE = 5_000
 #: The same of words in PostgreSQL. Those of the first are read one by one, which is slow there.
-WORDS_NEXT, WORDS_RARE = (1024, 8192, 65_536), 1_500
+WORDS_NEXT, WORDS_RARE = (512, 8192, 65_536), 1_500
 Rows = TypeVar("Rows", bound=tuple[Any, ...])
 
 
