@@ -8,9 +8,9 @@ which numbers of which draws are an image's, so that it can be made again by its
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeAlias, TypeVar
 
-from msgspec import Struct, convert, to_builtins
+from msgspec import Meta, Struct, convert, to_builtins
 
 Mode: TypeAlias = Literal["compvis", "optimized"]
 Prompt = TypeVar("Prompt")
@@ -41,11 +41,15 @@ INIT_MULTIPLES: Mapping[Mode, int] = {"compvis": 32, "optimized": 64}
 class Draw(Struct, frozen=True, kw_only=True):
     """The numbers of one image in a draw of ``rows`` images' noise from a CUDA generator."""
 
-    seed: int
-    draw: int
+    seed: Annotated[int, Meta(ge=0)]
+    draw: Annotated[int, Meta(ge=0, lt=2**31)]
     """How many draws there were before it."""
-    rows: int
-    row: int
+    rows: Annotated[int, Meta(ge=1, le=2**16)]
+    row: Annotated[int, Meta(ge=0)]
+
+    def __post_init__(self) -> None:
+        if self.row >= self.rows:
+            raise ValueError(f"a draw of {self.rows} rows has no row {self.row}")
 
 
 class Noise(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -56,8 +60,12 @@ class Noise(Struct, frozen=True, kw_only=True, omit_defaults=True):
     start: Draw
     steps: Draw | None = None
     """The noise of its first UNet call; that of each further one is the next draw. None where none is needed."""
-    threads: int | None = None
+    threads: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
     """The most threads that draw at once on the card whose noise this is. None: one for each number."""
+
+    def __post_init__(self) -> None:
+        if self.steps and self.steps.draw <= self.start.draw:
+            raise ValueError("the noise of steps is drawn after that of the start")
 
     def record(self) -> dict[str, Any]:
         """As JSON takes it."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -109,6 +110,21 @@ def test_an_image_the_ledger_does_not_know_speaks_for_itself(
     assert "its own record is taken" in result.output
     (made,) = jobs(home_ledger, 1)
     assert {name: made[name] for name in OLD} == OLD
+
+
+@pytest.mark.parametrize(
+    "start", [{"rows": 10**12}, {"row": 2}, {"row": -1}, {"draw": -1}, {"draw": 2**70}, {"seed": "x"}]
+)
+def test_noise_that_no_run_draws_is_refused(
+    promptmill: Command, home_ledger: Ledger, tmp_path: Path, start: dict[str, Any]
+) -> None:
+    noise = {"source": "compvis", "start": {**DRAW, **start}}
+    record = {**job(1, **OLD), "noise": noise, "job": 77, "checkpoint_hash": "0" * 64}
+    with patch("worker.images.write_infotext", return_value=""):
+        path = save_image(np.zeros((128, 128, 3), dtype=np.uint8), tmp_path / "x.png", metadata=record).path
+    result = promptmill("rerun", path, "--submit")
+    assert (result.exit_code, batches(home_ledger)) == (2, 0), result.output
+    assert "none that can be made again" in result.output
 
 
 def test_an_image_without_a_record_is_refused(promptmill: Command, home_ledger: Ledger, tmp_path: Path) -> None:
