@@ -29,7 +29,7 @@ from producer.commands import (
     web,
     worker,
 )
-from producer.errors import InvalidPromptFile, ProducerError
+from producer.errors import InvalidPromptFile, ProducerError, tell_foreign
 from producer.interrupts import raise_on_sigterm
 
 #: Every command, and what it is about.
@@ -63,9 +63,6 @@ COMMANDS: tuple[click.Command, ...] = (
     database.db,
 )
 
-#: Libraries whose errors end a command with one sentence, by the package they come from: importing them costs time.
-OUTSIDE = {"sqlalchemy": "The ledger", "redis": "The queue", "kombu": "The queue"}
-
 
 class Commands(click.Group):
     """Turns errors into one sentence and an exit code, for all commands in one place."""
@@ -89,11 +86,9 @@ class Commands(click.Group):
         except (ProducerError, LedgerError, ConfigError) as error:
             return _refuse(ctx, str(error), getattr(error, "exit_code", 1))
         except Exception as error:
-            what = OUTSIDE.get(type(error).__module__.partition(".")[0])
-            if what is None:
-                raise
-            reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-            return _refuse(ctx, f"{what} failed: {reason}. `promptmill doctor` looks for the reason.", 1)
+            if told := tell_foreign(error):
+                return _refuse(ctx, told, 1)
+            raise
 
 
 def _tell(message: str) -> None:

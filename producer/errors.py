@@ -163,3 +163,14 @@ class ServerMissing(ProducerError):
 
 class WorkerKeepsDying(ProducerError):
     """Raised when a worker ends again and again."""
+
+
+#: Libraries whose errors are told in one sentence, by the package they come from: importing them costs time.
+FOREIGN = {"sqlalchemy": "The ledger", "redis": "The queue", "kombu": "The queue"}
+
+
+def tell_foreign(error: Exception) -> str:
+    """What a library's error means to people; empty where it can be anything."""
+    what = FOREIGN.get(type(error).__module__.partition(".")[0])
+    reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+    return f"{what} failed: {reason}. `promptmill doctor` looks for the reason." if what else ""

@@ -16,7 +16,7 @@ from producer.errors import ProducerError
 from producer.web import api, history, image_page, log_in, pictures, queue_page, report, rerun_page, selection
 from producer.web.access import Access
 from producer.web.courses import Courses
-from producer.web.failures import answer_error, answer_http, answer_invalid, answer_unforeseen
+from producer.web.failures import answer_error, answer_http, answer_invalid
 from producer.web.guard import Guard, check_origin
 
 STATIC = Path(__file__).with_name("static")
@@ -52,7 +52,6 @@ def create_app(settings: Settings, ledger: Ledger, access: Access) -> FastAPI:
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(HTTPException, answer_http)
     app.add_exception_handler(RequestValidationError, answer_invalid)
-    app.add_exception_handler(Exception, answer_unforeseen)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -18,24 +18,28 @@ class Attempts:
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def wait(self, address: str, user: str) -> float:
-        """Seconds until the next try is looked at; 0 is now."""
-        now = time.monotonic()
-        with self._lock:
-            return max(self._wait(_block(address), BY_ADDRESS, now), self._wait(f"user {user}", BY_USER, now))
+    def begin(self, address: str, user: str) -> float:
+        """Seconds until a try is looked at; 0 is now, and it counts as failed until `succeed`.
 
-    def fail(self, address: str, user: str) -> None:
+        It is counted before it is known to fail, so that many at once are no way around.
+        """
+        keys, now = ((_block(address), BY_ADDRESS), (f"user {user}", BY_USER)), time.monotonic()
         with self._lock:
-            for key, most in ((_block(address), BY_ADDRESS), (f"user {user}", BY_USER)):
-                self._failed.setdefault(key, deque(maxlen=most)).append(time.monotonic())
+            if wait := max(self._wait(key, most, now) for key, most in keys):
+                return wait
+            for key, most in keys:
+                self._failed.setdefault(key, deque(maxlen=most)).append(now)
                 self._failed.move_to_end(key)
             while len(self._failed) > MOST:
                 self._failed.popitem(last=False)
+            return 0.0
 
-    def forget(self, address: str) -> None:
+    def succeed(self, address: str, user: str) -> None:
         """Somebody there has logged in."""
         with self._lock:
             self._failed.pop(_block(address), None)
+            if tries := self._failed.get(f"user {user}"):
+                tries.pop()
 
     def _wait(self, key: str, most: int, now: float) -> float:
         times = self._failed.get(key)

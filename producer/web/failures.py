@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from configs.errors import ConfigError
 from configs.redaction import redact
 from db.errors import LedgerError, LedgerUnreachable, NotInLedger
-from producer.errors import InvalidPromptFile, ProducerError, QueueUnreachable, UsageError
+from producer.errors import InvalidPromptFile, ProducerError, QueueUnreachable, UsageError, tell_foreign
 from producer.web.page import page
 
 PROBLEM = "application/problem+json"
@@ -66,7 +66,10 @@ def answer_invalid(request: Request, error: Exception) -> Response:
     return problem(request, 422, "; ".join(wrong) + ".", errors=wrong)
 
 
-def answer_unforeseen(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the server's log has the traceback
+def answer_unforeseen(request: Request, error: Exception) -> Response:
+    """The answer to what nobody raised on purpose; the server's log has the traceback."""
+    if told := tell_foreign(error):
+        return problem(request, 503, redact(told))
     return problem(request, 500, "Something went wrong here; the server's log says what.")
 
 

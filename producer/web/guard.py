@@ -1,5 +1,6 @@
 """The guard before every route: whose server it is, who asks, how much he sends, what a browser may do with it."""
 
+import logging
 from urllib.parse import quote, urlsplit
 
 # Not starlette's: FastAPI would take that for a body that it cannot read.
@@ -9,8 +10,9 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.web.access import Access, Caller
-from producer.web.failures import refuse
+from producer.web.failures import answer_unforeseen, refuse
 
+LOG = logging.getLogger("uvicorn.error")
 #: What is served to anybody: the way in, and what it looks like.
 OPEN_PATHS = ("/log-in", "/static/")
 #: Most bytes of a request: with files, and of any other.
@@ -48,7 +50,14 @@ class Guard:
         answer = self._dressed(scope, caller, send)
         if refusal := self._refusal(scope, headers, caller):
             return await refuse(Request(scope), refusal)(scope, receive, answer)
-        await self._app(scope, bounded(receive, most_bytes(headers)), answer)
+        try:
+            await self._app(scope, bounded(receive, most_bytes(headers)), answer)
+        except Exception as error:
+            # Here, so that this answer has its headers too.
+            LOG.exception("%s %s failed", scope["method"], scope["path"])
+            if scope["state"].get("is_answered"):
+                raise
+            await answer_unforeseen(Request(scope), error)(scope, receive, answer)
 
     def _refusal(self, scope: Scope, headers: Headers, caller: Caller) -> HTTPException | None:
         if not self._access.knows_host(headers.get("host", "")):
@@ -56,13 +65,14 @@ class Guard:
         if caller.by == "nobody" and not scope["path"].startswith(OPEN_PATHS):
             return _log_in_first(scope, headers)
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > most_bytes(headers):
+        if not length.isdecimal() or len(length) > 18 or int(length) > most_bytes(headers):
             return too_large(most_bytes(headers))
         return None
 
     def _dressed(self, scope: Scope, caller: Caller, send: Send) -> Send:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
+                scope["state"]["is_answered"] = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)

@@ -133,7 +133,8 @@ def send(batch: Row[Any], ledger: Ledger, settings: Settings) -> Queued:
 
 
 def _again(submission: Submission, known: Row[Any]) -> Queued:
-    same = known.source_sha256 == submission.batch.source_sha256 and known.name == submission.batch.name
+    asked = submission.batch
+    same = (known.source_sha256, known.name, known.total) == (asked.source_sha256, asked.name, asked.total)
     if not same or known.submitted_at is None:
         why = "is for another prompt file" if not same else "belongs to a batch that is just being recorded"
         raise RequestRepeated(f"This key {why}; draw a new one for each batch, and repeat it for the same alone.")

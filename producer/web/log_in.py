@@ -29,16 +29,15 @@ def log_in(
     address = request.client.host if request.client else ""
     # Names that nobody has count together: they fill no memory.
     named = user if user == access.credentials.user else ""
-    if wait := access.attempts.wait(address, named):
+    if wait := access.attempts.begin(address, named):
         message = "Too many tries; wait some minutes."
         said = {"Retry-After": str(round(wait) + 1)}
         return page(request, "log_in.html", status=429, headers=said, next=_inside(next), message=message)
     session = access.log_in(user, password)
     if session is None:
-        access.attempts.fail(address, named)
         message = "That is not a user of this server with that password."
         return page(request, "log_in.html", status=401, next=_inside(next), message=message)
-    access.attempts.forget(address)
+    access.attempts.succeed(address, named)
     cookie = access.cookie(session, secure=request.url.scheme == "https")
     return RedirectResponse(_inside(next), 303, {"Set-Cookie": cookie})
 

@@ -14,6 +14,8 @@ from producer.errors import AccessRefused, UsageError
 from producer.web.access import LOOPBACK, Access
 from producer.web.app import create_app
 
+#: Requests that are answered at once; more are told to come again.
+MOST_AT_ONCE = 256
 #: Seconds that answers in the making have when the server ends.
 GRACE = 5
 
@@ -57,10 +59,13 @@ def serve(settings: Settings, ledger: Ledger, host: str, port: int, names: Seque
         access_log=False,
         server_header=False,
         proxy_headers=bool(names),
+        limit_concurrency=MOST_AT_ONCE,
         timeout_graceful_shutdown=GRACE,
     )
     shown = f"[{host}]" if ":" in host else host
     click.echo(f"Promptmill is at http://{shown}:{listener.getsockname()[1]}; Ctrl-C ends it.", err=True)
+    if not is_loopback(host):
+        click.echo("Warning: without TLS before it, others can read passwords on their way: see docs/web.md.", err=True)
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(listener):
         uvicorn.Server(config).run(sockets=[listener])
 

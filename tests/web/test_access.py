@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, HTTPException, routing
 from fastapi.testclient import TestClient
+from redis.exceptions import RedisError
 
 from configs.settings import Settings
 from db.ledger import Ledger
@@ -159,9 +160,9 @@ def test_guessing_is_slowed_down(stranger: TestClient) -> None:
 def test_many_who_guess_fill_no_memory() -> None:
     attempts = Attempts()
     for number in range(MOST + 500):
-        attempts.fail(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "")
+        attempts.begin(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "")
     assert len(attempts._failed) <= MOST
-    assert attempts.wait("192.0.2.1", "") > 0, "one user's tries count together, wherever they come from"
+    assert attempts.begin("192.0.2.1", "") > 0, "one user's tries count together, wherever they come from"
 
 
 def test_changes_need_the_forms_token_and_this_site(user: TestClient) -> None:
@@ -235,6 +236,26 @@ def test_every_answer_tells_browsers_what_they_may(user: TestClient, path: str) 
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"].startswith("private")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ZeroDivisionError("secret"), 500, "log says what"),
+        (RedisError("no memory"), 503, "The queue failed: no memory."),
+    ],
+)
+def test_what_nobody_foresaw_is_told_without_its_details(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, told: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("db.queries.find_job", fail)
+    answer = client.get("/api/v1/jobs/1")
+    assert (answer.status_code, answer.headers["x-content-type-options"]) == (status, "nosniff")
+    assert told in answer.json()["detail"]
+    assert "secret" not in answer.text
 
 
 def test_too_much_is_refused_while_it_is_read(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from producer.web.courses import Courses
 from producer.web.given import LARGEST_ID, TheCourses, TheLedger, TheSettings
 from producer.web.options import read_options
 from producer.web.report import POLICY
+from producer.web.threads import DRAWING, in_pool
 
 router = APIRouter(prefix="/batches", tags=["batches"])
 BatchId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="Its number.")]
@@ -177,7 +178,7 @@ def prioritise(
     response_class=Response,
     responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
 )
-def report(
+async def report(
     batch_id: BatchId,
     settings: TheSettings,
     ledger: TheLedger,
@@ -185,9 +186,12 @@ def report(
     pictures: Annotated[int, Query(ge=0, le=1000)] = 120,
 ) -> Response:
     """What became of it, as one HTML file that needs nothing beside itself."""
-    batch = _find(ledger, batch_id)
-    page = render(gather(ledger.engine, batch, settings.images_root, tag=tag, pictures=pictures))
-    return Response(page, media_type="text/html", headers={"Content-Security-Policy": POLICY})
+
+    def write() -> str:
+        batch = _find(ledger, batch_id)
+        return render(gather(ledger.engine, batch, settings.images_root, tag=tag, pictures=pictures))
+
+    return Response(await in_pool(DRAWING, write), media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
 
 def _find(ledger: Ledger, batch_id: int) -> Row[Any]:
