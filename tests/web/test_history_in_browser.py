@@ -93,6 +93,13 @@ def test_a_picture_appears_when_it_is_made(site: Site, browser: Chrome) -> None:
     assert one(browser, ".badge").text == "running"
 
 
+def test_a_list_keeps_up_with_what_is_made(site: Site, browser: Chrome) -> None:
+    browser.get(f"{site.url}/history?q=id:16")
+    one(browser, ".queued")
+    site.ledger.start_jobs([16], "w", 15)
+    WebDriverWait(browser, 10).until(lambda _: browser.find_elements(By.CSS_SELECTOR, ".missing.running"))
+
+
 def test_ranges_and_all_of_a_page_are_ticked(site: Site, browser: Chrome) -> None:
     browser.get(f"{site.url}/history?q=batch:1")
     boxes = browser.find_elements(By.CSS_SELECTOR, "[name=job]")

@@ -25,6 +25,20 @@ document.addEventListener("keydown", (event) => {
 if (matchMedia("(max-width: 45rem)").matches) document.querySelector(".filters").open = false;
 
 if (tiles) watch(tiles.closest("form"));
+if (tiles) setInterval(() => document.hidden || renew().catch(() => {}), 3000);
+
+/** Exchange what waits for its picture, when it has one. */
+async function renew() {
+  const waiting = [...tiles.querySelectorAll(".queued, .running")].map((mark) => mark.closest("a"));
+  if (!waiting.length) return;
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!response.ok || response.redirected) return;
+  const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const link of waiting) {
+    const found = fresh.querySelector(`#${link.closest("li").id} a`);
+    if (found) link.replaceChildren(...found.childNodes);
+  }
+}
 
 function watch(form) {
   const ticks = [...form.querySelectorAll('input[name="job"]')];
