@@ -71,10 +71,14 @@ class Campaign:
     #: Without what takes a minute.
     hurried: bool = False
     tell: Callable[[str], object] = print
+    #: Called when all of a fault has been injected.
+    on_done: Callable[[], object] = lambda: None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def run(self, faults: Iterable[Fault]) -> list[Outcome]:
         for fault in faults:
+            if fault.name in self.outcomes:
+                continue
             left = max(1, round(fault.times * self.share))
             number = 0
             while left > 0:
@@ -82,6 +86,7 @@ class Campaign:
                 left -= max(1, outcome.injected)
                 number += 1
             self.tell(str(self.outcomes[fault.name]))
+            self.on_done()
         return list(self.outcomes.values())
 
     def play(self, fault: Fault, times: int, number: int) -> Outcome:
@@ -175,6 +180,14 @@ class Round:
         summary = json.loads(told.splitlines()[-1])
         assert summary["kind"] == "summary"
         return {str(kind): int(count) for kind, count in summary["found"].items()}
+
+
+def read_outcomes(path: Path) -> dict[str, Outcome]:
+    """What a run has shown so far, by fault."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text("utf-8"))["outcomes"]
+    return {fields["fault"]: Outcome(**fields) for fields in found}
 
 
 def write_outcomes(path: Path, facts: dict[str, object], outcomes: Iterable[Outcome]) -> None:

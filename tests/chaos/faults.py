@@ -9,6 +9,7 @@ from functools import partial
 
 import psutil
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from db import queries
 from tests.chaos.crash_points import OF_FLEETS, OF_PRODUCERS, OF_WORKERS, demand
@@ -50,12 +51,10 @@ class Fault:
 def worker_killed(site: Site, rng: random.Random, _batch_id: int) -> float | None:
     if not (workers := site.hosts[0].workers()):
         return None
-    victim = rng.choice(workers)
+    name, victim = rng.choice(list(workers.items()))
     with suppress(psutil.NoSuchProcess):
-        name = _name(victim)
         victim.kill()
-        return _until_put_back(site, [name])
-    return None
+    return _until_put_back(site, [name])
 
 
 def parent_killed(site: Site, _rng: random.Random, batch_id: int) -> float:
@@ -70,7 +69,7 @@ def parent_killed(site: Site, _rng: random.Random, batch_id: int) -> float:
 def host_killed(site: Site, rng: random.Random, batch_id: int) -> float | None:
     host = rng.choice(site.hosts)
     _await_workers(site, host, batch_id)
-    names = [_name(worker) for worker in host.workers()]
+    names = list(host.workers())
     host.kill()
     try:
         return _until_put_back(site, names)
@@ -113,8 +112,8 @@ def messages_repeated(site: Site, _rng: random.Random, _batch_id: int, *, times:
 def worker_frozen(site: Site, rng: random.Random, batch_id: int) -> float | None:
     """Until another has its jobs; then it goes on, and its results are late."""
     _await_workers(site, site.hosts[0], batch_id)
-    victim = rng.choice(site.hosts[0].workers())
-    name = _freeze_between_transactions(site, victim)
+    name, victim = rng.choice(list(site.hosts[0].workers().items()))
+    _freeze_between_transactions(site, victim)
     try:
         return _until_put_back(site, [name])
     finally:
@@ -153,19 +152,19 @@ def nothing(_site: Site, _rng: random.Random, _batch_id: int) -> None:
 
 def crash(site: Site, rng: random.Random, batch_id: int, *, point: str) -> float | None:
     """The next process to pass the point dies there, and what makes one pass it is seen to."""
-    workers = {worker.pid: _name(worker) for worker in site.hosts[0].workers()}
+    workers = site.hosts[0].workers()
     order = demand(site.orders, point)
     try:
         if point in OF_FLEETS and workers:
-            psutil.Process(rng.choice(list(workers))).kill()
+            rng.choice(list(workers.values())).kill()
         if point == "put back" and workers:
-            psutil.Process(rng.choice(list(workers))).terminate()
+            rng.choice(list(workers.values())).terminate()
         if point == "audited":
             site.server.flush()
         site.wait(lambda: not order.exists() or not site.open_jobs(batch_id))
     finally:
         order.unlink(missing_ok=True)
-    return _until_put_back(site, [name for pid, name in workers.items() if not _lives(pid)])
+    return _until_put_back(site, sorted(workers.keys() - site.hosts[0].workers().keys()))
 
 
 def producer_crash(site: Site, _rng: random.Random, _batch_id: int, *, point: str) -> None:
@@ -181,18 +180,6 @@ def producer_killed(site: Site, rng: random.Random, _batch_id: int) -> None:
     process.wait()
 
 
-def _name(worker: psutil.Process) -> str:
-    """The name it was started with."""
-    words = worker.cmdline()
-    return words[words.index("--name") + 1]
-
-
-def _lives(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
-
-
 def _until_put_back(site: Site, names: list[str]) -> float | None:
     """Wait until none of a worker's jobs is left running; None when there was none."""
     began, engine = time.monotonic(), site.ledger.engine
@@ -206,20 +193,17 @@ def _await_workers(site: Site, host: Host, batch_id: int) -> None:
     engine = site.ledger.engine
 
     def busy() -> bool:
-        with suppress(psutil.NoSuchProcess):
-            return any(queries.running_claims(engine, _name(worker)) for worker in host.workers())
-        return False
+        return any(queries.running_claims(engine, name) for name in host.workers())
 
     site.wait(lambda: busy() or not site.open_jobs(batch_id))
 
 
-def _freeze_between_transactions(site: Site, victim: psutil.Process) -> str:
+def _freeze_between_transactions(site: Site, victim: psutil.Process) -> None:
     """SQLite's lock, held by a frozen process, would stop everybody."""
-    name = _name(victim)
     while True:
         freeze(victim)
-        with suppress(Exception), _locked(site, patience=0.5):
-            return name
+        with suppress(OperationalError), _locked(site, patience=0.5):
+            return
         thaw(victim)
         time.sleep(0.05)
 
@@ -265,7 +249,7 @@ def _producer_crash(point: str) -> Fault:
 
 FAULTS: tuple[Fault, ...] = (
     Fault(
-        name="worker killed", inject=worker_killed, times=600, at_once=40, jobs=600, pause=0.8, kills=True,
+        name="worker killed", inject=worker_killed, times=620, at_once=40, jobs=600, pause=0.8, kills=True,
         until=PUT_BACK,
     ),
     Fault(name="parent of the workers killed", inject=parent_killed, times=40, pause=2.0, kills=True),

@@ -73,7 +73,7 @@ def sizes(site: Site) -> tuple[int, int]:
     (host,) = site.hosts
     assert host.process
     parent = psutil.Process(host.process.pid)
-    return max(own_memory(worker) for worker in host.workers()), own_memory(parent)
+    return max(own_memory(worker) for worker in host.workers().values()), own_memory(parent)
 
 
 def own_memory(process: psutil.Process) -> int:

@@ -48,19 +48,24 @@ class Host:
         if self.process is not None and self.process.poll() is not None:
             self.start()
 
-    def workers(self) -> list[psutil.Process]:
-        """The worker processes that live."""
+    def workers(self) -> dict[str, psutil.Process]:
+        """The worker processes that live, by their names."""
+        found: dict[str, psutil.Process] = {}
         assert self.process
         with suppress(psutil.NoSuchProcess):
-            return psutil.Process(self.process.pid).children()
-        return []
+            for child in psutil.Process(self.process.pid).children():
+                # One that is dead by now, or not yet the program it will be, has no name.
+                with suppress(psutil.NoSuchProcess, ValueError):
+                    words = child.cmdline()
+                    found[words[words.index("--name") + 1]] = child
+        return found
 
     def kill(self) -> None:
         """The whole host is gone, and its supervisor with it."""
         assert self.process
         parent, workers, self.process = self.process, self.workers(), None
         parent.kill()
-        for worker in workers:
+        for worker in workers.values():
             with suppress(psutil.NoSuchProcess):
                 worker.kill()
         parent.wait()

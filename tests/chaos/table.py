@@ -38,14 +38,15 @@ def merge(runs: list[dict[str, Any]]) -> list[Outcome]:
 
 def describe(runs: list[dict[str, Any]]) -> str:
     """A row for each run."""
-    lines = ["| Run | Celery | Queue | kill -9 | Other faults | Jobs | Lost | Twice | Minutes |", "|---" * 9 + "|"]
+    lines = ["| Run | Celery | Queue | kill -9 | Other faults | Jobs | Lost | Twice |", "|---" * 8 + "|"]
     for run in runs:
         outcomes = [Outcome(**fields) for fields in run["outcomes"]]
         kills = sum(outcome.injected for outcome in outcomes if outcome.kills)
         others = sum(outcome.injected for outcome in outcomes if not outcome.kills)
         sums = [sum(getattr(outcome, name) for outcome in outcomes) for name in ("jobs", "lost", "twice")]
         shown = [f"{number:,}" for number in (kills, others, *sums)]
-        cells = [f"`--seed {run['seed']}`", run["celery"], run["server"], *shown, f"{run['minutes']:.0f}"]
+        words = f"`--seed {run['seed']} --share {run['share']:g}`"
+        cells = [words, run["celery"], run["server"], *shown]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
