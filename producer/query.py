@@ -15,6 +15,8 @@ from producer.suggestions import suggest
 
 #: Beyond these a database cannot compare.
 LARGEST = 2**63 - 1
+#: Values in a query: a statement of twice as many conditions is too large for SQLite.
+MOST_VALUES = 500
 HEAD = re.compile(r"(-?)(tag\.(?:\"(?:[^\"\\]|\\.)*\"|[^\s\":=<>,]+)|[A-Za-z_]+)(:|>=|<=|>|<|=)")
 PIECE = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|([^\s\",]+)")
 COMPARISON = re.compile(r">=|<=|>|<")
@@ -145,11 +147,18 @@ class Reader:
 
     def terms(self) -> Iterator[tuple[Term, str]]:
         """Each term, and the text that it was read from."""
+        values = 0
         while True:
             self.at += len(self.text[self.at :]) - len(self.text[self.at :].lstrip())
             if (start := self.at) == len(self.text):
                 return
-            yield self._term(), self.text[start : self.at]
+            term = self._term()
+            values += len(term.wanted)
+            if values > MOST_VALUES:
+                self._refuse(
+                    start, f"With this it is more than {MOST_VALUES} values; ask for fewer at once, or a range"
+                )
+            yield term, self.text[start : self.at]
 
     def _term(self) -> Term:
         head = HEAD.match(self.text, self.at)

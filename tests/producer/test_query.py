@@ -63,6 +63,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("since:2026-99-99", "since is", 6),
         ("steps:3..x", "not x", 9),
         ("steps:<9,5", "should end here", 8),
+        ("a " * 501, "more than 500 values", 1000),
     ],
 )
 def test_what_cannot_be_read_is_pointed_at(text: str, says: str, at: int) -> None:
