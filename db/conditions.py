@@ -4,11 +4,25 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnCollection, ColumnElement, Engine, Select, and_, false, func, not_, or_, select, text, true
+from sqlalchemy import (
+    ColumnCollection,
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    false,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+)
 
 from db.blocks import DAY
 from db.job_text import words_match
-from db.models import Batch, Image, Job, JobState, Tally
+from db.models import SEEDS, Batch, Image, Job, JobState, Tally
 from db.terms import Query, Span, Term
 
 #: Written as the partial index of the flags has it: with a bound value the index is not used.
@@ -38,12 +52,19 @@ def tally_conditions(query: Query) -> tuple[ColumnElement[bool], bool]:
     return and_(true(), *(_holds(term, {**EXACT, **NEAR}[term.field]) for term in known)), exact
 
 
-def indexed(query: Query) -> Iterator[Select[Any]]:
-    """For each term that an index answers by itself: the ids of its jobs."""
+def indexed(query: Query, low: int, high: int) -> Iterator[Select[Any]]:
+    """For each term that an index answers by itself: the ids of its jobs, those from ``low`` to ``high`` at least."""
     for term in query.terms:
         if term.field in INDEXED and not term.excluded:
             key, condition = INDEXED[term.field]
-            yield select(key).where(_holds(term, condition))
+            ids = select(key).where(_holds(term, condition))
+            yield ids.where(_seeds_of(low, high)) if term.field == "seed" else ids
+
+
+def _seeds_of(low: int, high: int) -> ColumnElement[bool]:
+    """The parts of the index of seeds; they are written as it has them."""
+    part: ColumnElement[int] = Job.id.op(">>")(literal_column(str(SEEDS)))
+    return part.in_(range(low >> SEEDS, (high >> SEEDS) + 1))
 
 
 def id_bounds(query: Query) -> Iterator[Span]:

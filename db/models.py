@@ -28,6 +28,8 @@ from sqlalchemy import (
 
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
 METADATA = MetaData()
+#: Bits of a job's id that are its number within a part of the index of seeds.
+SEEDS = 16
 
 
 class JobState(str, enum.Enum):
@@ -134,7 +136,9 @@ JOBS = Table(
     Column("cause", String(32)),
     Column("message", Text),
     Index("job_batch_state", "batch_id", "state", "id"),
-    Index("job_seed", "seed"),
+    #: Seeds are random. One by one, in parts, so that a new job's place is near those of the last ones, and is written
+    #: with them: among a million it would cost as much as the job.
+    Index("job_seed", text(f"(id >> {SEEDS})"), "seed"),
     Index("job_steps_scale", "steps", "scale", "id"),
     Index("job_state", "state", "id"),
     Index(
@@ -225,6 +229,19 @@ HOLDS = Table(
     _needed("held_at", Double),
 )
 
+#: What is told of a batch to those who want to be notified, once each.
+NOTICES = Table(
+    "notice",
+    METADATA,
+    _needed("batch_id", BIG_ID, ForeignKey("batch.id"), primary_key=True),
+    #: See `db.notices.Event`.
+    _needed("event", String(16), primary_key=True),
+    #: Until then somebody sends it; to be extended as long as that takes.
+    _needed("claimed_until", Double),
+    #: When it had gone out, or was given up. None before.
+    Column("sent_at", Double),
+)
+
 
 class WorkerState(str, enum.Enum):
     """What a worker is at."""
@@ -267,4 +284,5 @@ WORKERS = Table(
 )
 
 #: The columns, to be written `Job.seed`.
-Batch, Job, Image, Hold, Worker, Tally = BATCHES.c, JOBS.c, IMAGES.c, HOLDS.c, WORKERS.c, TALLIES.c
+Batch, Job, Image, Hold, Notice = BATCHES.c, JOBS.c, IMAGES.c, HOLDS.c, NOTICES.c
+Worker, Tally = WORKERS.c, TALLIES.c

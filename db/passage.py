@@ -53,7 +53,7 @@ def passage(
     ``words`` is what the stretches are to ask too, in the way that suits each.
     """
     low, high = _bounds(engine, query, after, ascending=ascending)
-    if (rare := _rare(engine, query)) is not None:
+    if (rare := _rare(engine, query, low, high)) is not None:
         yield Stretch(low, high, Job.id.in_(rare) if words is None else words & Job.id.in_(rare))
     elif words is not None:
         yield from _by_words(engine, words, low, high, ascending=ascending)
@@ -114,9 +114,9 @@ def _bounds(engine: Engine, query: Query, after: int | None, *, ascending: bool)
     return low, high
 
 
-def _rare(engine: Engine, query: Query) -> Select[Any] | None:
+def _rare(engine: Engine, query: Query, low: int, high: int) -> Select[Any] | None:
     """The ids of the jobs of a term that has few."""
-    for ids in indexed(query):
+    for ids in indexed(query, low, high):
         some = ids.limit(RARE + 1).subquery()
         if read(engine, select(func.count()).select_from(some))[0][0] <= RARE:
             return ids

@@ -22,6 +22,7 @@ FIRST_BATCH = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Skipped unsupported reflection", "ignore:autogenerate skipping metadata-specified")
 def test_migrations_make_the_tables_of_the_models(ledger: Ledger) -> None:
     with ledger.engine.connect() as connection:
         # The index of words is the database's own kind of thing.

@@ -1,5 +1,7 @@
 """What has been made, counted by blocks of jobs; jobs by their state, and images by how long they took.
 
+The index of seeds is in parts from here on, one for each 65,536 jobs: so a new job costs the same in a large ledger.
+
 The tallies are written when somebody asks (`db.blocks`), as many as were missing: nothing is counted here.
 """
 
@@ -26,5 +28,7 @@ def upgrade() -> None:
         sa.Column("seconds", sa.Double(), nullable=False),
     )
     op.create_index("tally_block", "tally", ["block"])
+    op.drop_index("job_seed", "job")
+    op.create_index("job_seed", "job", [sa.text("(id >> 16)"), "seed"])
     op.create_index("job_state", "job", ["state", "id"])
     op.create_index("image_seconds", "image", ["seconds"])
