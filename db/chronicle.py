@@ -15,6 +15,12 @@ def makings(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
     return paged(engine, select(*columns).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id))
 
 
+def span(engine: Engine, batch_id: int) -> Row[Any]:
+    """When the batch's first job ``began`` and its last one ``ended``; None where none has."""
+    times = (func.min(Job.started_at).label("began"), func.max(Job.finished_at).label("ended"))
+    return read(engine, select(*times).where(Job.batch_id == batch_id))[0]
+
+
 def failures(engine: Engine, batch_id: int) -> Sequence[Row[Any]]:
     """The causes of failed jobs, the most frequent first: ``cause``, ``jobs``, ``job_id`` and ``message`` of one."""
     failed = (

@@ -9,11 +9,11 @@ from msgspec import json
 from sqlalchemy import Connection, Engine, Row, Table, func, insert, select, text, tuple_
 
 from db.errors import CopyFailed, LedgerInUse, LedgerNotEmpty
-from db.models import BATCHES, HOLDS, IMAGES, JOBS, WORKERS, Worker, WorkerState
+from db.models import BATCHES, HOLDS, IMAGES, JOBS, NOTICES, WORKERS, Worker, WorkerState
 from db.reading import PAGE, read, snapshot
 
 #: What is copied, each after what it refers to. Workers report to the new ledger by themselves.
-TABLES = (BATCHES, JOBS, IMAGES, HOLDS)
+TABLES = (BATCHES, JOBS, IMAGES, HOLDS, NOTICES)
 #: Seconds after which a worker that has said nothing is taken for dead.
 SILENCE = 60.0
 

@@ -23,6 +23,7 @@ from db.models import (
     HOLDS,
     IMAGES,
     JOBS,
+    NOTICES,
     STATE,
     WORKERS,
     Batch,
@@ -30,6 +31,7 @@ from db.models import (
     Image,
     Job,
     JobState,
+    Notice,
     Worker,
     WorkerState,
 )
@@ -136,6 +138,7 @@ class Ledger:
     def resume_batch(self, batch_id: int) -> None:
         """Start jobs of the batch again, those that were held back too."""
         self._execute(delete(HOLDS).where(Hold.batch_id == batch_id))
+        self._execute(delete(NOTICES).where(Notice.batch_id == batch_id, Notice.event != "ended"))
         self._change_batch(batch_id, paused_at=None)
 
     def prioritise_batch(self, batch_id: int, priority: int) -> None:
@@ -171,6 +174,8 @@ class Ledger:
         def write() -> int:
             with self.engine.begin() as connection:
                 again = connection.execute(ended.values(fence=Job.fence + 1, **values)).rowcount
+                if again:  # It will end again.
+                    connection.execute(delete(NOTICES).where(Notice.batch_id == batch_id))
                 forget_batch(connection, batch_id)
                 return again
 

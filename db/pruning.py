@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Engine, delete, select, update
 
 from db.blocks import ENDED, forget
-from db.models import BATCHES, HOLDS, IMAGES, JOBS, Batch, Hold, Image, Job
+from db.models import BATCHES, HOLDS, IMAGES, JOBS, NOTICES, Batch, Hold, Image, Job, Notice
 
 
 def remove_jobs(engine: Engine, ids: Sequence[int]) -> dict[int, int]:
@@ -31,4 +31,5 @@ def remove_empty_batches(engine: Engine, batch_ids: Collection[int]) -> int:
     empty = select(Batch.id).where(Batch.id.in_(batch_ids), Batch.total == 0, Batch.submitted_at.is_not(None))
     with engine.begin() as connection:
         connection.execute(delete(HOLDS).where(Hold.batch_id.in_(empty)))
+        connection.execute(delete(NOTICES).where(Notice.batch_id.in_(empty)))
         return connection.execute(delete(BATCHES).where(Batch.id.in_(empty))).rowcount
