@@ -168,7 +168,7 @@ def execute(ledger: Ledger, statement: str) -> None:
 
 
 def cost(ledger: Ledger, draw: Drawn) -> float:
-    """Microseconds that recording a job takes, as `promptmill submit` does; they are removed again."""
+    """Microseconds that recording a job takes, as `promptmill submit` does, in the best round; they are removed again."""
     costs = []
     for _ in range(ROUNDS):
         batch_id = create_batch(ledger)
@@ -179,7 +179,7 @@ def cost(ledger: Ledger, draw: Drawn) -> float:
             ledger.add_jobs(new[start : start + RECORDED])
         costs.append((time.perf_counter() - begun) / ROUND * 1e6)
         ledger.discard_batch(batch_id)
-    return statistics.median(costs)
+    return min(costs)
 
 
 def build(ledger: Ledger, jobs: int, *, peer: bool) -> None:
