@@ -44,6 +44,7 @@ COMMANDS: tuple[click.Command, ...] = (
     batch.watch,
     batch.pause,
     batch.resume,
+    batch.prioritise,
     batch.cancel,
     batch.retry,
     history.history,

@@ -57,9 +57,9 @@ class Server:
         given = {name: value for name, value in params.items() if value is not None}
         return self._ask("GET", path, params=given).json()
 
-    def post(self, path: str, **request: Any) -> Any:
+    def post(self, path: str, *, method: str = "POST", **request: Any) -> Any:
         """Change something. Only what may be asked twice is: see the API's Idempotency-Key."""
-        return self._ask("POST", path, **request).json()
+        return self._ask(method, path, **request).json()
 
     def page(self, path: str, **params: Any) -> str:
         given = {name: value for name, value in params.items() if value is not None}

@@ -3,7 +3,7 @@
 import click
 
 from configs.settings import get_settings
-from producer.commands.course import find_batch, follow, go_on, open_ledger
+from producer.commands.course import find_batch, follow, go_on, open_ledger, send
 
 
 @click.command()
@@ -59,6 +59,25 @@ def resume(batch: str | None) -> None:
     found = find_batch(ledger, batch)
     ledger.resume_batch(found.id)
     go_on(ledger, found)
+
+
+@click.command()
+@click.argument("batch")
+@click.argument("priority", type=click.IntRange(0, 9))
+def prioritise(batch: str, priority: int) -> None:
+    """Have what is not made yet of BATCH made sooner or later.
+
+    BATCH is a number or a file name. PRIORITY 0 is made first, 9 last; batches have 5 unless something else was said.
+    """
+    from producer.queue import find_url
+
+    ledger = open_ledger()
+    found = find_batch(ledger, batch)
+    ledger.prioritise_batch(found.id, priority)
+    click.echo(f"Batch {found.id} has priority {priority}.", err=True)
+    # A message keeps the priority it was sent with, so that others are sent; what both speak of is made once.
+    if url := find_url(get_settings()):
+        send(url, ledger, found)
 
 
 @click.command()

@@ -94,6 +94,12 @@ def _change(verb: str) -> Callable[..., None]:
     return change
 
 
+def prioritise(batch: str, priority: int) -> None:
+    server = open_server()
+    answer = server.post(f"/batches/{_find(server, batch)['id']}/priority", method="PUT", json={"priority": priority})
+    click.echo(f"Batch {answer['batch']['id']} has priority {priority}. {plain(answer['note'])}".strip(), err=True)
+
+
 def history(**given: Any) -> None:
     from producer.history import print_history, print_paths
 
@@ -219,6 +225,7 @@ REMOTE: Mapping[str, Callable[..., None]] = {
     "watch": watch,
     "pause": _change("pause"),
     "resume": _change("resume"),
+    "prioritise": prioritise,
     "cancel": _change("cancel"),
     "retry": _change("retry"),
     "history": history,

@@ -14,8 +14,9 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/log-in")
-def show_log_in(request: Request, next: str = "/") -> Response:
-    return page(request, "log_in.html", next=_inside(next), message="")
+def show_log_in(request: Request, access: TheAccess, next: str = "/") -> Response:
+    message = "" if access.credentials.password else "There is no password yet: `promptmill web --set-password`."
+    return page(request, "log_in.html", next=_inside(next), message=message)
 
 
 @router.post("/log-in")

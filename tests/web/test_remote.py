@@ -52,9 +52,10 @@ def test_a_plan_is_made_there(ask: Call) -> None:
     assert (done.exit_code, done.stdout.splitlines()[0][:16]) == (0, "1 rows, 1 images")
 
 
-def test_a_batch_is_paused_resumed_cancelled_and_tried_again(ask: Call) -> None:
+def test_a_batch_is_paused_resumed_prioritised_cancelled_and_tried_again(ask: Call) -> None:
     assert "is paused" in ask("pause", "waiting.csv").output
     assert "is waiting" in ask("resume", "3").output
+    assert "has priority 2" in ask("prioritise", "3", "2").output
     assert "5 jobs" in ask("cancel", "3").output
     assert "5 jobs" in ask("retry", "3").output
     assert "waiting.csv" in ask("status").output
