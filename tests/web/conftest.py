@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,18 +110,25 @@ def client(app: FastAPI) -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture(scope="module")
-def site(app: FastAPI, web_settings: Settings, web_ledger: Ledger) -> Iterator[Site]:
-    """The application on a free port of loopback."""
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """An application on a free port of loopback; its URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     _wait_for(url)
-    yield Site(url, web_settings, web_ledger, app.state.access, app)
+    yield url
     server.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def site(app: FastAPI, web_settings: Settings, web_ledger: Ledger) -> Iterator[Site]:
+    """The application on a free port of loopback."""
+    with served(app) as url:
+        yield Site(url, web_settings, web_ledger, app.state.access, app)
 
 
 def _wait_for(url: str) -> None:

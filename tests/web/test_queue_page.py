@@ -10,7 +10,10 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from db import queries
 from db.models import JobState
-from tests.web.conftest import Site
+from producer.web import credentials
+from producer.web.access import Access
+from producer.web.app import create_app
+from tests.web.conftest import Site, served
 
 pytestmark = pytest.mark.browser
 
@@ -78,8 +81,26 @@ def test_everything_is_reached_by_tab_and_seen(queue: Chrome) -> None:
     assert {"Skip to the content", "History", "pause-3", "cancel-3"} <= set(seen)
 
 
+def test_who_is_outside_logs_in_and_comes_to_the_page_he_asked_for(site: Site, browser: Chrome) -> None:
+    home = site.settings.home / "guarded"
+    credentials.set_password(home, "promptmill", "correct horse battery")
+    access = Access(home, open_to_all=False)
+    with served(create_app(site.settings, site.ledger, access)) as url:
+        browser.get(f"{url}/queue")
+        browser.find_element(By.NAME, "user").send_keys("promptmill")
+        browser.find_element(By.NAME, "password").send_keys("correct horse battery", Keys.ENTER)
+        until(browser, lambda found: found.current_url == f"{url}/queue")
+        assert "circles.csv" in browser.find_element(By.TAG_NAME, "main").text
+        browser.find_element(By.CSS_SELECTOR, ".log-out button").click()
+        until(browser, lambda found: found.current_url == f"{url}/log-in")
+        browser.get(f"{url}/queue")
+        assert "/log-in" in browser.current_url
+
+
+@pytest.mark.parametrize("path", ["/queue", "/log-in", "/nothing"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_stand_out_from_their_ground(queue: Chrome, scheme: str) -> None:
+def test_texts_stand_out_from_their_ground(site: Site, queue: Chrome, scheme: str, path: str) -> None:
+    queue.get(site.url + path)
     queue.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 
-def test_ctrl_c_ends_the_server_cleanly(home: Path) -> None:
+def test_the_server_needs_no_torch_and_ctrl_c_ends_it_cleanly(home: Path) -> None:
     environ = {**os.environ, "PROMPTMILL_HOME": str(home)}
     words = [sys.executable, "-m", "producer", "web", "--port", "0"]
     with subprocess.Popen(words, env=environ, stderr=subprocess.PIPE, text=True) as process:
@@ -18,6 +18,8 @@ def test_ctrl_c_ends_the_server_cleanly(home: Path) -> None:
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
         assert found
         assert httpx.get(f"{found[0]}/api/v1/batches", trust_env=False).json() == {"batches": [], "next": None}
+        maps = Path(f"/proc/{process.pid}/maps")
+        assert not maps.exists() or "torch" not in maps.read_text()
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
         assert process.stderr.read() == ""
