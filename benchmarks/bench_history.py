@@ -168,7 +168,7 @@ def execute(ledger: Ledger, statement: str) -> None:
 
 
 def cost(ledger: Ledger, draw: Drawn) -> float:
-    """Microseconds that recording a job takes in the best round, as `promptmill submit` does; they are removed again."""
+    """Microseconds that recording a job takes in the best round, as `promptmill submit` does; then they are removed."""
     costs = []
     for _ in range(ROUNDS):
         batch_id = create_batch(ledger)
