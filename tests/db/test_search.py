@@ -1,13 +1,16 @@
 """Jobs are found by what a query asks of them."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import event
 
-from db.ledger import Ledger
+from db.ledger import Ledger, NewBatch
 from db.search import Place, find
+from db.session import open_database
 from producer.query import parse
-from tests.db.conftest import IMAGE
+from tests.db.conftest import IMAGE, job
 
 Batch = Callable[..., list[int]]
 
@@ -83,3 +86,15 @@ def test_flags_and_batches_are_found(ledger: Ledger, batch: Batch) -> None:
     assert ids_of(ledger, "flagged:yes") == ids_of(ledger, "flagged:flat") == [bad.job_id]
     assert ids_of(ledger, "flagged:no took>0.05") == [good.job_id]
     assert ids_of(ledger, "batch:cats.csv") == ids_of(ledger, "batch:1") == ids[::-1]
+
+
+def test_a_search_waits_while_the_ledger_is_locked(home_ledger: Ledger) -> None:
+    engine = home_ledger.engine
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout=0").close())
+    new = NewBatch(name="cats.csv", slug="cats", source_sha256="0" * 64, image_format="png", total=1)
+    home_ledger.add_jobs([job(home_ledger.create_batch(new))])
+    engine.dispose()
+    writer = open_database(str(engine.url)).connect()
+    writer.exec_driver_sql("SELECT 1")
+    threading.Timer(0.2, writer.close).start()
+    assert ids_of(home_ledger, "circle") == [1]
