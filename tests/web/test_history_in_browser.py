@@ -129,6 +129,28 @@ def test_what_is_chosen_is_downloaded(site: Site, browser: Chrome, tmp_path: Pat
     assert "All 8 images are made" in report.read_text("utf-8")
 
 
+#: Controls without a name, pictures without words, and what is wider than the screen.
+FAULTS = """
+const named = (e) => e.labels?.length || e.getAttribute("aria-label") || e.textContent.trim() || e.type === "hidden";
+return [
+  ...[...document.querySelectorAll("input, select, textarea, button, summary")].filter((e) => !named(e)),
+  ...[...document.images].filter((e) => !e.hasAttribute("alt")),
+  ...[...document.querySelectorAll("a")].filter((e) => !e.textContent.trim() && !e.querySelector("img[alt]")),
+  ...(document.documentElement.scrollWidth > innerWidth ? [document.documentElement] : []),
+].map((e) => e.outerHTML.slice(0, 200));
+"""
+PAGES = ("/history", "/history?q=stepz:1", "/image/1", "/image/12", "/selection/rerun?job=1&job=2", "/batch/2/report")
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_everything_has_a_name_and_fits_the_screen(site: Site, browser: Chrome, width: int) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for path in PAGES:
+        browser.get(site.url + path)
+        assert browser.execute_script(FAULTS) == [], path
+
+
 def test_the_pages_work_without_scripts(site: Site) -> None:
     page = httpx.get(f"{site.url}/history?q=batch:1").text
     assert page.count('<button formaction="/selection/') == 4
