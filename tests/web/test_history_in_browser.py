@@ -109,6 +109,8 @@ def test_ranges_and_all_of_a_page_are_ticked(site: Site, browser: Chrome) -> Non
     assert one(browser, "output").text == "4 chosen"
     one(browser, ".tile a").send_keys(Keys.SPACE)
     assert len(ticked(browser)) == 5
+    one(browser, "#whole").click()
+    assert len(ticked(browser)) == 8
 
 
 def test_what_is_chosen_is_downloaded(site: Site, browser: Chrome, tmp_path: Path) -> None:

@@ -44,15 +44,25 @@ function watch(form) {
   const ticks = [...form.querySelectorAll('input[name="job"]')];
   const links = [...tiles.querySelectorAll("a")];
   const everything = form.elements.everything;
+  const whole = document.getElementById("whole");
   let last = null;
 
   function tell() {
     const count = ticks.filter((tick) => tick.checked).length;
-    const some = everything.checked ? "All that is found" : count ? `${count} chosen` : "None chosen";
+    const some = everything.checked ? "All found" : count ? `${count} chosen` : "None chosen";
     form.querySelector("output").textContent = some;
-    for (const button of form.querySelectorAll("button")) button.disabled = !count && !everything.checked;
+    for (const button of form.querySelectorAll("[formaction]")) button.disabled = !count && !everything.checked;
+    whole.textContent = count === ticks.length ? "Untick" : "Tick page";
   }
 
+  function turn() {
+    const all = ticks.every((tick) => tick.checked);
+    for (const tick of ticks) tick.checked = !all;
+    tell();
+  }
+
+  whole.hidden = false;
+  whole.addEventListener("click", turn);
   form.addEventListener("click", (event) => {
     const index = ticks.indexOf(event.target);
     if (index < 0) return;
@@ -66,8 +76,7 @@ function watch(form) {
   tiles.addEventListener("keydown", (event) => {
     const index = links.indexOf(event.target);
     if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
-      const all = ticks.every((tick) => tick.checked);
-      for (const tick of ticks) tick.checked = !all;
+      turn();
     } else if (index >= 0 && event.key === " ") {
       ticks[index].checked = !ticks[index].checked;
     } else if (index >= 0 && event.key in STEPS && !event.altKey) {
