@@ -37,6 +37,8 @@ RANDOM = "random"
 EMPTY = {"negative_prompt": "", "precision": None, "compat": None, "init_image": None, "mask_image": None}
 #: Recorded noise is that of one image of one run: with these it is another image.
 NOISE_FROM = {"seed", "compat", "num_images"}
+#: What a record raises that is none.
+UNREADABLE = (ConfigError, ValidationError, TypeError)
 SHARED = tuple(name for name in PARAMETERS if name != "num_images")
 
 
@@ -164,13 +166,19 @@ def row_of_image(engine: Engine, path: Path, root: Path) -> tuple[Row, bool]:
     record = read_record(path)
     if not record:
         raise NoRecord(f"{path} holds no record of Promptmill; give the number of a job, or an image made here.")
-    job = _find_job(engine, record.get("job"))
-    if job is not None and job.image_path and job.seed == record.get("seed") and _agrees(job, path, root):
+    if job := job_of_image(engine, path, record, root):
         return row_of_job(job), True
     try:
-        return _row_of_record(record), False
-    except (ConfigError, ValidationError, TypeError) as error:
+        return row_of_record(record), False
+    except UNREADABLE as error:
         raise NoRecord(f"The record in {path} is none that can be made again: {error}.") from error
+
+
+def job_of_image(engine: Engine, path: Path, record: Mapping[str, Any], root: Path) -> "JobRow[Any] | None":
+    """The job that has made a file with that record, if the ledger knows it. Raises PictureUnreadable."""
+    job = _find_job(engine, record.get("job"))
+    known = job is not None and job.image_path and job.seed == record.get("seed") and _agrees(job, path, root)
+    return job if known else None
 
 
 def _find_job(engine: Engine, job_id: object) -> "JobRow[Any] | None":
@@ -188,8 +196,11 @@ def _agrees(job: "JobRow[Any]", path: Path, root: Path) -> bool:
         return bool(sha256(image.convert("RGB").tobytes()).hexdigest() == job.image_sha256)
 
 
-def _row_of_record(record: Mapping[str, Any]) -> Row:
-    """A stranger may have written it: every value is read as a cell is."""
+def row_of_record(record: Mapping[str, Any]) -> Row:
+    """What a record asks for. A stranger may have written it: every value is read as a cell is.
+
+    Raises one of UNREADABLE.
+    """
     missing = [name for name in ("prompt", "model", "sampler", "steps", "scale", "width", "height", "seed")
                if record.get(name) is None]  # fmt: skip
     if missing:

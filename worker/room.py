@@ -109,6 +109,10 @@ class Room:
             self._checkpoint.footprint.park()
         return done
 
+    def decode_in_tiles(self) -> None:
+        """Decode in tiles from now on, as where memory is short; whole where this VAE has no other way."""
+        self.tile = self.tile or self._smaller_tile()
+
     def _attempt(
         self, call: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], called: int
     ) -> list[Result]:

@@ -1,20 +1,21 @@
 """Images made again, to see whether they come out the same."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from configs.plain_text import plain
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
 from producer.options import PRESET, equip_worker, worker_options
 
 if TYPE_CHECKING:
     from db.ledger import Ledger
-    from producer.reproduce import Target, Verdict
+    from producer.progress import Counts
+    from producer.reproduce import Target
+    from producer.verdict import Verdict
 
 
 @click.command()
@@ -40,22 +41,28 @@ def reproduce(
     promptmill reproduce 1234
     promptmill reproduce --query 'batch:prompts.csv' --exact
     """
-    from producer.reproduce import reproduce, summary
+    from producer.progress import open_display
+    from producer.reproduce import reproduce
+    from producer.verdict import summary
 
     if not images and query is None:
         raise click.UsageError("Say which images are to be made again: numbers of jobs, files, or --query.")
     equip_worker(preset, vram)
-    targets = list(_targets(open_ledger(), images, query, limit))
+    # Each once, though a job may be named and found.
+    targets = list({target.name: target for target in _targets(open_ledger(), images, query, limit)}.values())
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
-    verdicts = []
-    for verdict in reproduce(targets, keep):
-        verdicts.append(verdict)
-        _print(verdict, as_json)
-    if not as_json:
-        print(summary(verdicts))
+    verdicts: list[Verdict] = []
+    with open_display(len(targets)) as display:
+        display.show(_counts(verdicts, len(targets)))
+        for verdict in reproduce(targets, keep, get_settings().home / "logs" / "reproduce.log"):
+            verdicts.append(verdict)
+            display.show(_counts(verdicts, len(targets)))
+    order = {target.name: place for place, target in enumerate(targets)}
+    _print(sorted(verdicts, key=lambda verdict: order[verdict.image]), as_json)
+    click.echo(summary(verdicts), err=as_json)
     enough = {"identical"} if exact else {"identical", "near"}
-    sys.exit(0 if {verdict.word for verdict in verdicts} <= enough else 1)
+    sys.exit(0 if {verdict.verdict for verdict in verdicts} <= enough else 1)
 
 
 def _targets(ledger: "Ledger", images: tuple[str, ...], query: str | None, limit: int) -> "Iterator[Target]":
@@ -65,18 +72,30 @@ def _targets(ledger: "Ledger", images: tuple[str, ...], query: str | None, limit
 
     root = get_settings().images_root
     for image in images:
-        yield target_of_id(ledger.engine, image, root) if image.isdecimal() else target_of_file(Path(image))
+        is_id = image.isdecimal()
+        yield target_of_id(ledger.engine, image, root) if is_id else target_of_file(ledger.engine, Path(image), root)
     if query is not None:
         made = wanted(ledger.engine, (query,)) + Query((term("state", "succeeded"),))
         for job in find_jobs(ledger.engine, made, limit=limit):
             yield target_of_job(job, root)
 
 
-def _print(verdict: "Verdict", as_json: bool) -> None:
-    from producer.table import print_json_lines
+def _counts(verdicts: "Sequence[Verdict]", total: int) -> "Counts":
+    """How far it is, as of a batch."""
+    from producer.progress import Counts
+
+    failed = sum(verdict.verdict == "impossible" for verdict in verdicts)
+    running = total - len(verdicts)
+    return Counts(queued=0, running=running, succeeded=len(verdicts) - failed, failed=failed, cancelled=0)
+
+
+def _print(verdicts: "Sequence[Verdict]", as_json: bool) -> None:
+    from producer.table import print_json_lines, print_table
 
     if as_json:
-        return print_json_lines([verdict._asdict()])
-    near = "" if verdict.psnr is None else f" ({verdict.psnr:.1f} dB)"
-    why = f": {'; '.join(verdict.reasons)}" if verdict.reasons else ""
-    print(plain(f"{verdict.name}  {verdict.word}{near}{why}"), flush=True)
+        return print_json_lines(verdict._asdict() for verdict in verdicts)
+    rows = (
+        (found.image, found.verdict, "" if found.psnr is None else f"{found.psnr:.1f}", "; ".join(found.reasons))
+        for found in verdicts
+    )
+    return print_table(("image", "verdict", "dB", "why"), rows)

@@ -1,5 +1,6 @@
 """Verdicts on images that were made again, and the reasons beside them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 from click.testing import Result
 
 from db.ledger import Ledger, NewBatch
-from producer.reproduce import Target, Verdict, judge, summary
+from producer.reproduce import Target, _free_name
+from producer.verdict import Made, Verdict, judge, summary
 from tests.db.conftest import job
 from worker.images import save_image
 
@@ -19,42 +21,66 @@ MADE = {"device": "cpu", "dtype": "float32", "checkpoint_hash": "a" * 64, "batch
 
 
 def verdict(found: dict[str, Any], *, flaw: str = "", file: Path | None = Path("1.png"), **made: Any) -> Verdict:
-    target = Target("job 1", {}, {**MADE, **made}, "1" * 64, file, flaw)
-    return judge(target, {"made": MADE, "sha256": "2" * 64, **found})
+    there = Made({**MADE, **made}, "1" * 64, file, flaw)
+    return judge("job 1", there, {"made": MADE, "sha256": "2" * 64, **found})
 
 
-def test_the_same_hash_is_identical_even_if_the_provenance_is_not() -> None:
-    assert verdict({"sha256": "1" * 64}, device="NVIDIA H100").word == "identical"
+def test_the_same_hash_is_identical_and_what_differs_is_still_said() -> None:
+    found = verdict({"sha256": "1" * 64}, device="NVIDIA H100")
+    assert (found.verdict, found.reasons) == ("identical", ["device: NVIDIA H100, now cpu"])
 
 
 @pytest.mark.parametrize(("psnr", "word"), [(29.9, "different"), (30.0, "near"), (None, "different")])
 def test_thirty_decibels_tell_near_from_different(psnr: float | None, word: str) -> None:
-    assert verdict({"psnr": psnr}).word == word
+    assert verdict({"psnr": psnr}).verdict == word
 
 
-def test_everything_that_is_not_as_it_was_is_a_reason() -> None:
-    found = verdict({"psnr": 40.0}, device="NVIDIA H100", batch_rows=16, versions={"torch": "2.12.0", "compiled": True},
-                    exact=False, checkpoint_hash="b" * 64)  # fmt: skip
-    reasons = "\n".join(found.reasons)
-    for said in ("device: NVIDIA H100, now cpu", "rows of a UNet call: 16, now 8", "torch: 2.12.0, now 2.13.0",
-                 "compiled: True, now none", "sampling: none, now tables", "exact mode",
-                 "checkpoint: bbbbbbbbbbbb,"):  # fmt: skip
-        assert said in reasons
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ({"device": "NVIDIA H100"}, "device: NVIDIA H100, now cpu"),
+        ({"dtype": "float16"}, "number format: float16, now float32"),
+        ({"batch_rows": 16}, "rows of a UNet call: 16, now 8"),
+        ({"checkpoint_hash": "b" * 64}, "checkpoint: bbbbbbbbbbbb, now aaaaaaaaaaaa"),
+        ({"versions": {"torch": "2.12.0"}}, "torch: 2.12.0, now 2.13.0"),
+        ({"versions": {"compiled": True}}, "compiled: yes, now no"),
+        ({"versions": {}, "vae_batch": None}, "not recorded: images of a VAE call, torch, sampling"),
+        ({"versions": "x"}, "not recorded: torch, sampling"),
+        ({"flagged": "unsafe"}, "hidden in another way"),
+        ({}, "nothing that is recorded differs"),
+    ],
+)
+def test_what_is_not_as_it_was_is_a_reason(made: dict[str, Any], said: str) -> None:
+    assert said in "; ".join(verdict({"psnr": 40.0}, **made).reasons)
 
 
-def test_without_any_difference_the_reason_says_so() -> None:
-    assert verdict({"psnr": 12.0}).reasons == ["nothing that is recorded differs"]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"file": None}, "no file to see by how much"),
+        ({"flaw": "its file is truncated"}, "its file is truncated"),
+        ({"versions": {"init_image": "c" * 64}}, "init image is not what it was"),
+    ],
+)
+def test_what_cannot_be_compared_is_no_difference(changes: dict[str, Any], said: str) -> None:
+    found = verdict({"psnr": 12.0}, **changes)
+    assert (found.verdict, said in "; ".join(found.reasons)) == ("impossible", True)
+
+
+def test_a_lossy_file_alone_is_compared_as_it_is_saved() -> None:
+    there = Made(MADE, None, Path("1.jpg"))
+    assert judge("1.jpg", there, {"made": MADE, "sha256": "2" * 64, "alike": True}).verdict == "identical"
 
 
 def test_an_error_makes_it_impossible() -> None:
-    assert verdict({"error": "The init image is gone."}) == Verdict(
-        "job 1", "impossible", None, ["The init image is gone."]
-    )
+    said = "The init image is gone."
+    assert verdict({"error": said}) == Verdict("job 1", "impossible", None, [said])
 
 
 def test_the_summary_names_the_lowest_of_the_near_ones() -> None:
     near = [Verdict("a", "near", 41.2, []), Verdict("b", "near", 60.0, []), Verdict("c", "identical", None, [])]
     assert summary(near) == "1 identical, 2 near (at least 41.2 dB), 0 different"
+    assert summary(near[:1]) == "0 identical, 1 near (41.2 dB), 0 different"
     assert summary([Verdict("d", "impossible", None, ["x"])]).endswith(", 1 impossible")
 
 
@@ -77,3 +103,21 @@ def test_a_picture_that_says_nothing_of_us_is_refused(promptmill: Command, tmp_p
     result = promptmill("reproduce", path)
     assert result.exit_code == 2
     assert "does not say how Promptmill made it" in result.output
+
+
+def test_a_record_that_cannot_be_made_is_a_verdict(promptmill: Command, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    record = {**job(1, init_image="/nowhere/cat.png"), "checkpoint_hash": "0" * 64}
+    save_image(np.zeros((8, 8, 3), np.uint8), path, metadata=record)
+    result = promptmill("reproduce", path, "--json")
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["verdict"]) == (1, "impossible"), result.output
+    assert "/nowhere/cat.png" in found["reasons"][0]
+
+
+def test_a_kept_picture_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    target = Target("job 1", {}, Made(MADE, None, Path("images/a.png")))
+    taken: set[str] = set()
+    names = [Path(_free_name(tmp_path, target, taken)).name for _ in range(2)]
+    assert names == ["a-2.png", "a-3.png"]
