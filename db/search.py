@@ -48,11 +48,13 @@ def find(
     statement = with_image(order.label("place"))
     if sort == "id":
         return _in_order(engine, query, statement, limit, after, ascending=ascending)
-    statement = statement.where(*conditions(engine, query))
-    if after is not None:
-        statement = statement.where(_beyond(order, after, ascending=ascending))
     keys = (order.asc(), Job.id.asc()) if ascending else (order.desc(), Job.id.desc())
-    return read(engine, statement.order_by(*keys).limit(limit))
+    # The ids alone are put in order: the rest of the rows would have to be read for every job that is passed over.
+    chosen = select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id).where(*conditions(engine, query))
+    if after is not None:
+        chosen = chosen.where(_beyond(order, after, ascending=ascending))
+    chosen = chosen.order_by(*keys).limit(limit).correlate(None)
+    return read(engine, statement.where(Job.id.in_(chosen)).order_by(*keys))
 
 
 def _in_order(
