@@ -16,6 +16,7 @@ from sqlalchemy import Engine, Row
 from db.blocks import ENDED
 from db.pruning import remove_empty_batches, remove_jobs
 from db.reading import PAGE
+from producer.thumbnails import Thumbnails
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Pruning:
     root: Path
     #: Whether the files stay, with nobody to know them.
     keep_files: bool = False
+    #: What was kept of the images to be shown, and goes with them.
+    thumbnails: Thumbnails | None = None
 
     def weigh(self, rows: Iterable[Row[Any]]) -> Toll:
         """What `take` would take."""
@@ -60,6 +63,8 @@ class Pruning:
                 if row.id in gone:
                     self._count(toll, row)
                     self._remove_file(row)
+                    if self.thumbnails:
+                        self.thumbnails.drop(row)
         toll.batches = sum(remove_empty_batches(self.engine, part) for part in _parts(toll.touched))
         return toll
 

@@ -60,6 +60,13 @@ class Thumbnails:
             self._keep(small, self._path(thumbnail_name(row)))
         return small
 
+    def drop(self, row: Row[Any]) -> None:
+        """Remove the thumbnail of an image that is no more; one that has its pixels gets another when it is shown."""
+        name = thumbnail_name(row)
+        if NAME.fullmatch(name):
+            with suppress(OSError):
+                self._path(name).unlink()
+
     def _keep(self, small: bytes, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with draft(path.parent, path.suffix) as part:

@@ -39,19 +39,20 @@ def prune(query: tuple[str, ...], days: float | None, keep_files: bool, dry_run:
     """
     from producer.history import find_jobs, wanted
     from producer.prune import Pruning
+    from producer.thumbnails import Thumbnails
 
     if not (query or days is not None or any(flags.values())):
         raise click.UsageError(
             "Say what is to be deleted: a QUERY, --batch, --state, --flagged, --tag or --older-than."
         )
-    engine = open_ledger().engine
+    engine, settings = open_ledger().engine, get_settings()
     before = float("inf") if days is None else time.time() - days * 86_400
     asked = wanted(engine, query, **flags)
 
     def rows() -> "Iterator[Row[Any]]":
         return (row for row in find_jobs(engine, asked) if (row.finished_at or 0) < before)
 
-    pruning = Pruning(engine, get_settings().images_root, keep_files)
+    pruning = Pruning(engine, settings.images_root, keep_files, Thumbnails(settings.home / "thumbnails"))
     toll = pruning.weigh(rows())
     spared = f" {toll.spared:,} queued or running are left." if toll.spared else ""
     click.echo(f"{toll.jobs:,} jobs, {toll.files:,} image files, {toll.bytes / 1e6:,.1f} MB.{spared}")

@@ -51,6 +51,14 @@ def test_what_is_no_image_of_ours_has_none(root: Path, path: str) -> None:
     assert not (root / "small").exists()
 
 
+def test_a_thumbnail_goes_with_its_image(root: Path) -> None:
+    kept, row = Thumbnails(root / "small"), job("cat.png")
+    kept.make(row, root)
+    kept.drop(row)
+    kept.drop(row)
+    assert kept.read(thumbnail_name(row)) is None
+
+
 @pytest.mark.parametrize("name", ["../../cat", "ab", "ab" * 32 + "-1x1/../x", ""])
 def test_what_is_no_name_reads_no_file(root: Path, name: str) -> None:
     assert Thumbnails(root).read(name) is None
