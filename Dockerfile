@@ -15,7 +15,7 @@ COPY configs configs
 COPY db db
 COPY producer producer
 COPY worker worker
-RUN pip install -c constraints.txt '.[pipelines,postgres,web]'
+RUN pip install -c constraints.txt '.[notify,pipelines,postgres,web]'
 
 USER promptmill
 WORKDIR /prompts

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from configs.addresses import Addresses
 from configs.byte_count import ByteCount
 from configs.errors import ConfigError
 from configs.roots import Roots
@@ -108,6 +109,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_jobs: Positive = 100_000
     #: What an image file says of how it was made: all of it, or ``none``. The ledger has it in any case.
     metadata: Literal["full", "none"] = "full"
+    #: Who is told when a batch ends or stops: URLs of the library Apprise, a list, or text that separates them by
+    #: spaces. They are secrets, and shown nowhere. None: nobody. See [notifications.md](notifications.md).
+    notify: Addresses | None = None
     #: Defaults of a job's parameters; they stand in a table of their own in the file.
     job: dict[str, Any] = {}
 
@@ -189,6 +193,8 @@ def _decode(kind: type, value: Any) -> Any:
         return ByteCount.read(value)
     if kind is Roots:
         return Roots.read(value)
+    if kind is Addresses:
+        return Addresses.read(value)
     raise ValueError(f"cannot be a {kind.__name__}")
 
 

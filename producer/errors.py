@@ -6,6 +6,7 @@ ProducerError
 │   ├── DiskTooSmall
 │   ├── InvalidPromptFile
 │   ├── InvalidTemplate
+│   ├── NobodyNotified
 │   ├── NoRecord
 │   ├── NoSuchModel
 │   ├── NoSuchGpu
@@ -17,6 +18,7 @@ ProducerError
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
 ├── ExportRefused           name another place, or make room
 ├── ExtraMissing            install what is optional
+├── NoticeRefused           correct the address
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
 ├── RemoteRefused           do as the other machine says
@@ -97,6 +99,10 @@ class NoSuchTag(UsageError):
     """Raised when a batch has no tag of that name."""
 
 
+class NobodyNotified(UsageError):
+    """Raised when there is no address to notify."""
+
+
 class NoRecord(UsageError):
     """Raised when an image does not say what made it."""
 
@@ -123,6 +129,10 @@ class ExtraMissing(ProducerError):
 
 class ExportRefused(ProducerError):
     """Raised when an export cannot be written where it was asked for."""
+
+
+class NoticeRefused(ProducerError):
+    """Raised when an address did not take a message."""
 
 
 class ReportRefused(ProducerError):

@@ -18,6 +18,7 @@ from producer.embedded import EmbeddedQueue
 from producer.errors import WorkerKeepsDying
 from producer.fleet import Fleet
 from producer.interrupts import Interrupts
+from producer.notifier import notifying
 from producer.progress import Counts, follow, open_display
 from producer.queue import Queue
 from producer.slots import plan_slots
@@ -57,6 +58,7 @@ class LocalRendering:
 
     def __enter__(self) -> "LocalRendering":
         with ExitStack() as stack:
+            stack.enter_context(notifying(self.settings, self.ledger))
             if self.settings.broker_url is None:
                 self._embedded = stack.enter_context(EmbeddedQueue(self.settings.home))
             self.queue = Queue(self._embedded.url if self._embedded else str(self.settings.broker_url))
@@ -65,7 +67,7 @@ class LocalRendering:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+        self._stack.__exit__(kind, error, at)
 
     def _site(self) -> Site:
         prefix, _, host = (self._name or "").partition("@")

@@ -134,6 +134,21 @@ def gather(engine: Engine, batch: Row[Any], images: Path, *, tag: str | None = N
     )
 
 
+def outline(engine: Engine, batch: Row[Any]) -> Report:
+    """The report without its pictures and times: quick, whatever was made."""
+    return Report(
+        batch=batch,
+        counts=dict(queries.counts(engine, batch.id)),
+        failures=tuple(_failures(engine, batch.id)),
+        flags=queries.flags(engine, batch.id),
+        holds=tuple(queries.holds(engine, batch.id)),
+        timeline=None,
+        slowest=(),
+        tag="",
+        groups=(),
+    )
+
+
 def _failures(engine: Engine, batch_id: int) -> Iterator[Failure]:
     for row in chronicle.failures(engine, batch_id):
         cause = row.cause or "unexpected"

@@ -96,9 +96,12 @@ def go_on(ledger: "Ledger", batch: "Row[Any]") -> None:
 
 
 def follow(ledger: "Ledger", batch: "Row[Any]") -> None:
+    from producer.notifier import notifying
     from producer.progress import watch
 
-    conclude(ledger, batch, watch(ledger.engine, batch))
+    with notifying(get_settings(), ledger):
+        counts = watch(ledger.engine, batch)
+    conclude(ledger, batch, counts)
 
 
 @contextmanager
