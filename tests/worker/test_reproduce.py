@@ -32,6 +32,7 @@ from worker.tasks import SAMPLED, provenance
 
 Command = Callable[..., Result]
 Make = Callable[..., Sample]
+FAST = {"channels_last": True, "fused_projections": True}
 CPU = Settings(device="cpu", dtype="float32")
 
 
@@ -87,6 +88,20 @@ def test_images_that_were_made_alike_share_calls_again(company: list[tuple[Sampl
     found = {one.number: one for one in reproduce(requests, CPU)}
     assert {one.made["batch_rows"] for one in found.values()} == {4}
     assert found[0].sha256 == next(reproduce(requests[:1], CPU)).sha256
+
+
+def test_tiles_speedups_and_scheduler_objects_are_as_they_were(checkpoint_folder: Path, make_sample: Make) -> None:
+    sample = make_sample(model=str(checkpoint_folder), width=128, height=128, steps=1)
+    facts: dict[str, Any] = {
+        "batch_rows": 2,
+        "dtype": "float32",
+        "versions": {"sampling": "objects", "tiled": True, **FAST},
+    }
+    request = Request(0, record_of(sample), facts)
+    (fast,), (plain,) = reproduce([request], CPU), reproduce([Request(0, record_of(sample), {"dtype": "float32"})], CPU)
+    assert facts["versions"].items() <= fast.made["versions"].items()
+    assert not {"tiled", *FAST} & plain.made["versions"].keys()
+    assert fast.sha256 != plain.sha256
 
 
 def test_another_number_format_comes_out_near(company: list[tuple[Sample, Picture]], tmp_path: Path) -> None:
