@@ -7,10 +7,13 @@ from urllib.parse import quote, urlsplit
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.web.access import Access, Caller
+from producer.web.arrival import asked_link, came_by_link, comes_from_elsewhere, is_taken
 from producer.web.failures import answer_unforeseen, refuse
+from producer.web.page import environment
 
 LOG = logging.getLogger("uvicorn.error")
 #: What is served to anybody: the way in, and what it looks like.
@@ -48,6 +51,9 @@ class Guard:
         caller = self._access.caller(headers)
         scope.setdefault("state", {})["caller"] = caller
         answer = self._dressed(scope, caller, send)
+        if caller.is_new and came_by_link(scope, headers) and self._access.knows_host(headers.get("host", "")):
+            # Who is logged in has a cookie, which his browser keeps back until a page of ours asks.
+            return await HTMLResponse(arrival_page(asked_link(scope)), 401)(scope, receive, answer)
         if refusal := self._refusal(scope, headers, caller):
             return await refuse(Request(scope), refusal)(scope, receive, answer)
         try:
@@ -62,6 +68,8 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers, caller: Caller) -> HTTPException | None:
         if not self._access.knows_host(headers.get("host", "")):
             return HTTPException(421, "This server does not answer to that name; `promptmill web --name` lets it.")
+        if is_taken(scope, headers):
+            return HTTPException(403, "Another site's page asked for this.")
         if caller.by == "nobody" and not scope["path"].startswith(OPEN_PATHS):
             return _log_in_first(scope, headers)
         length = headers.get("content-length", "0")
@@ -70,17 +78,25 @@ class Guard:
         return None
 
     def _dressed(self, scope: Scope, caller: Caller, send: Send) -> Send:
+        # Another site must not have our browser forget a session that it keeps back.
+        sets_cookie = caller.is_new and not comes_from_elsewhere(Headers(scope=scope))
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope["state"]["is_answered"] = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                if caller.is_new and headers.get("content-type", "").startswith("text/html"):
+                if sets_cookie and headers.get("content-type", "").startswith("text/html"):
                     headers.append("set-cookie", self._access.cookie(caller.session, secure=scope["scheme"] == "https"))
             await send(message)
 
         return answer
+
+
+def arrival_page(link: str) -> str:
+    """A page that goes on to the link by itself."""
+    return environment().get_template("arrival.html").render(link=link)
 
 
 def most_bytes(headers: Headers) -> int:
@@ -111,8 +127,7 @@ def _log_in_first(scope: Scope, headers: Headers) -> HTTPException:
     """Programs are told so; browsers are led to the page for it, and back."""
     reads_pages = "text/html" in headers.get("accept", "") and not scope["path"].startswith("/api/")
     if reads_pages and scope["method"] in ("GET", "HEAD"):
-        asked = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
-        return HTTPException(303, "Log in first.", {"Location": f"/log-in?next={quote(asked, safe='/')}"})
+        return HTTPException(303, "Log in first.", {"Location": f"/log-in?next={quote(asked_link(scope), safe='/')}"})
     return HTTPException(401, "Log in first, or send a token.", {"WWW-Authenticate": 'Bearer realm="promptmill"'})
 
 

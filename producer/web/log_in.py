@@ -6,6 +6,7 @@ from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from producer.web.access import Caller
+from producer.web.arrival import inside
 from producer.web.given import TheAccess
 from producer.web.page import page
 from producer.web.sessions import COOKIE
@@ -16,7 +17,7 @@ router = APIRouter(include_in_schema=False)
 @router.get("/log-in")
 def show_log_in(request: Request, access: TheAccess, next: str = "/") -> Response:
     message = "" if access.credentials.password else "There is no password yet: `promptmill web --set-password`."
-    return page(request, "log_in.html", next=_inside(next), message=message)
+    return page(request, "log_in.html", next=inside(next), message=message)
 
 
 @router.post("/log-in")
@@ -33,14 +34,14 @@ def log_in(
     if wait := access.attempts.begin(address, named):
         message = "Too many tries; wait some minutes."
         said = {"Retry-After": str(round(wait) + 1)}
-        return page(request, "log_in.html", status=429, headers=said, next=_inside(next), message=message)
+        return page(request, "log_in.html", status=429, headers=said, next=inside(next), message=message)
     session = access.log_in(user, password)
     if session is None:
         message = "That is not a user of this server with that password."
-        return page(request, "log_in.html", status=401, next=_inside(next), message=message)
+        return page(request, "log_in.html", status=401, next=inside(next), message=message)
     access.attempts.succeed(address, named)
     cookie = access.cookie(session, secure=request.url.scheme == "https")
-    return RedirectResponse(_inside(next), 303, {"Set-Cookie": cookie})
+    return RedirectResponse(inside(next), 303, {"Set-Cookie": cookie})
 
 
 @router.post("/log-out")
@@ -50,9 +51,3 @@ def log_out(request: Request, access: TheAccess) -> Response:
     answer = RedirectResponse("/log-in", 303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
-
-
-def _inside(link: str) -> str:
-    """A path of this server; the start for a link that leads elsewhere."""
-    leads_out = not link.startswith("/") or link.startswith("//") or "\\" in link or any(map(str.isspace, link))
-    return "/" if leads_out else link

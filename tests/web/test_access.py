@@ -191,6 +191,21 @@ def test_a_page_of_another_site_cannot_use_an_open_server(client: TestClient) ->
     assert client.post("/queue/3/pause", headers=PAGE).status_code == 403
 
 
+def test_a_page_of_another_site_gets_no_part_and_no_cookie(client: TestClient) -> None:
+    for mode in ("no-cors", "cors", "websocket"):
+        asked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": mode}
+        assert client.get("/api/v1/jobs/1/image", headers=asked).status_code == 403
+    asked = {**PAGE, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    for path, link in (
+        ("/queue?a=1&b=2", "/queue?a=1&amp;b=2"),
+        ("//evil.example/x", "/"),
+        ('/"><script>', "/%22%3E%3Cscript%3E"),
+    ):
+        answer = client.get(f"http://testserver{path}", headers=asked)
+        assert f'url={link}"' in answer.text
+        assert "set-cookie" not in answer.headers
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "", "localhost@evil"])
 def test_a_name_that_was_bound_to_this_machine_is_not_answered(client: TestClient, host: str) -> None:
     assert client.get("/queue", headers={"Host": host}).status_code == 421

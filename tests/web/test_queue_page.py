@@ -97,6 +97,22 @@ def test_who_is_outside_logs_in_and_comes_to_the_page_he_asked_for(site: Site, b
         assert "/log-in" in browser.current_url
 
 
+def test_a_link_of_another_site_leads_to_the_page_and_ends_no_session(site: Site, browser: Chrome) -> None:
+    elsewhere = site.url.replace("127.0.0.1", "localhost")
+    browser.get(f"{site.url}/queue")
+    before = browser.get_cookies()
+    browser.get(f"{elsewhere}/queue")
+    browser.execute_script(
+        "const link = document.createElement('a'); link.href = arguments[0]; document.body.append(link);link.click();",
+        f"{site.url}/queue?before=100",
+    )
+    until(
+        browser,
+        lambda found: found.find_elements(By.ID, "batch-3") and found.current_url == f"{site.url}/queue?before=100",
+    )
+    assert [cookie["value"] for cookie in browser.get_cookies()] == [cookie["value"] for cookie in before]
+
+
 @pytest.mark.parametrize("path", ["/queue", "/log-in", "/nothing"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_their_ground(site: Site, queue: Chrome, scheme: str, path: str) -> None:
