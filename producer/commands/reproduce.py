@@ -41,6 +41,7 @@ def reproduce(
     promptmill reproduce 1234
     promptmill reproduce --query 'batch:prompts.csv' --exact
     """
+    from producer.errors import RerunRefused
     from producer.progress import open_display
     from producer.reproduce import reproduce
     from producer.verdict import summary
@@ -50,6 +51,8 @@ def reproduce(
     equip_worker(preset, vram)
     # Each once, though a job may be named and found.
     targets = list({target.name: target for target in _targets(open_ledger(), images, query, limit)}.values())
+    if not targets:
+        raise RerunRefused("No image was found that could be made again; `promptmill history` lists what there is.")
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
     verdicts: list[Verdict] = []
@@ -76,8 +79,11 @@ def _targets(ledger: "Ledger", images: tuple[str, ...], query: str | None, limit
         yield target_of_id(ledger.engine, image, root) if is_id else target_of_file(ledger.engine, Path(image), root)
     if query is not None:
         made = wanted(ledger.engine, (query,)) + Query((term("state", "succeeded"),))
-        for job in find_jobs(ledger.engine, made, limit=limit):
+        found = 0
+        for found, job in enumerate(find_jobs(ledger.engine, made, limit=limit), 1):
             yield target_of_job(job, root)
+        if found == limit:
+            click.echo(f"Of what is found, these are the newest {limit}; --limit takes more.", err=True)
 
 
 def _counts(verdicts: "Sequence[Verdict]", total: int) -> "Counts":

@@ -92,7 +92,7 @@ def test_a_job_without_an_image_is_refused(promptmill: Command, home_ledger: Led
 
 
 @pytest.mark.usefixtures("home_ledger")
-@pytest.mark.parametrize("words", [(), ("77",), ("nowhere.png",)])
+@pytest.mark.parametrize("words", [(), ("77",), ("nowhere.png",), ("--query", "nothing"), ("--query", "steps:x")])
 def test_what_is_not_there_is_bad_usage(promptmill: Command, words: tuple[str, ...]) -> None:
     assert promptmill("reproduce", *words).exit_code == 2
 
