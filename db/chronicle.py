@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Engine, Row, func, select
 
 from db.models import IMAGES, JOBS, Image, Job, JobState
 from db.reading import PAGE, paged, read
+from db.tags import tag
 
 
 def makings(engine: Engine, batch_id: int) -> Iterator[Row[Any]]:
@@ -48,18 +49,18 @@ def tag_names(engine: Engine, batch_id: int) -> list[str]:
 
 def images_by_tag(engine: Engine, batch_id: int, name: str) -> dict[str, int]:
     """How many images the batch has for each value of a tag, most first; without it, they are under an empty one."""
-    value = _value(name).label("value")
+    value = _value(engine, name).label("value")
     statement = select(value, func.count()).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id)
     # By the column's name: PostgreSQL takes the same expression with values of its own for another one.
     grouped = statement.group_by("value").order_by(func.count().desc(), "value")
     return dict(read(engine, grouped))  # type: ignore[arg-type]
 
 
-def picture_paths(engine: Engine, batch_id: int, tag: str) -> Iterator[Row[Any]]:
+def picture_paths(engine: Engine, batch_id: int, name: str) -> Iterator[Row[Any]]:
     """Of every image: id and ``prompt`` of its job, its ``path``, and the ``value`` of the tag."""
-    columns = (Job.id, Job.prompt, Image.path, _value(tag).label("value"))
+    columns = (Job.id, Job.prompt, Image.path, _value(engine, name).label("value"))
     return paged(engine, select(*columns).join(IMAGES, Image.job_id == Job.id).where(Job.batch_id == batch_id))
 
 
-def _value(tag: str) -> ColumnElement[str]:
-    return func.coalesce(Job.tags[tag].as_string(), "")
+def _value(engine: Engine, name: str) -> ColumnElement[str]:
+    return func.coalesce(tag(engine, name), "")

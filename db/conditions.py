@@ -23,6 +23,7 @@ from sqlalchemy import (
 from db.blocks import DAY
 from db.job_text import words_match
 from db.models import SEEDS, Batch, Image, Job, JobState, Tally
+from db.tags import tag
 from db.terms import Query, Span, Term
 
 #: Written as the partial index of the flags has it: with a bound value the index is not used.
@@ -84,8 +85,7 @@ def _condition(engine: Engine, field: str, span: Span) -> ColumnElement[bool]:
     if field in IN_TEXT:
         return words_match(engine, IN_TEXT[field], str(span.low))
     if field.startswith("tag."):
-        tag: ColumnElement[str] = Job.tags[field.removeprefix("tag.")].as_string()
-        return tag == str(span.low)
+        return tag(engine, field.removeprefix("tag.")) == str(span.low)
     return SPECIAL[field](span) if field in SPECIAL else _within(COLUMNS[field])(span)
 
 

@@ -56,10 +56,11 @@ def test_a_query_finds(ledger: Ledger, batch: Batch, query: str, values: object,
     assert ids_of(ledger, query) == [wanted]
 
 
-@pytest.mark.parametrize("name", ["Category", "my tag", "a.b", "Größe", "$x", "it's"])
+@pytest.mark.parametrize("name", ["Category", "my tag", "a.b", "Größe", "$x", "it's", '12" x', "a\\b", '"['])
 def test_a_tag_is_found(ledger: Ledger, batch: Batch, name: str) -> None:
     wanted, _ = batch({"tags": {name: "Animals"}}, {"tags": {name: "Food"}})
-    assert ids_of(ledger, f'tag."{name}":Animals') == [wanted]
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    assert ids_of(ledger, f'tag."{quoted}":Animals') == [wanted]
 
 
 def test_words_recorded_after_a_search_are_found(ledger: Ledger, batch: Batch) -> None:
