@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from configs.errors import ConfigError
@@ -32,6 +33,13 @@ ROUTERS: tuple[APIRouter, ...] = (
     rerun_page.router,
     report.router,
 )
+#: What the head of each page leads to: the name of the page, its path and its text.
+TABS = (
+    ("make", "/", "Make"),
+    ("batch", "/batch", "Batch"),
+    ("queue", "/queue", "Queue"),
+    ("history", "/history", "History"),
+)
 
 
 def create_app(settings: Settings, ledger: Ledger, access: Access) -> FastAPI:
@@ -54,5 +62,9 @@ def create_app(settings: Settings, ledger: Ledger, access: Access) -> FastAPI:
     app.add_exception_handler(RequestValidationError, answer_invalid)
     for router in ROUTERS:
         app.include_router(router)
+    served = {getattr(route, "path", "") for router in ROUTERS for route in router.routes}
+    app.state.tabs = [tab for tab in TABS if tab[1] in served]
+    if "/" not in served:
+        app.add_route("/", lambda _: RedirectResponse("/queue"), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     return app

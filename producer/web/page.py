@@ -20,6 +20,7 @@ def page(
     shown = {
         "nav": "",
         "request": request,
+        "tabs": request.app.state.tabs,
         "user": caller.user,
         "has_session": caller.by == "session",
         "is_outside": caller.by == "nobody",
