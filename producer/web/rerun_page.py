@@ -14,9 +14,8 @@ from db import queries
 from db.ledger import Ledger
 from db.search import Query, find, term
 from producer.export import Rows
-from producer.queue import Queue, find_url
 from producer.rerun import Again, read_changes, row_of_job, submission_of
-from producer.submit import record
+from producer.web import intake
 from producer.web.given import AnId, TheLedger, TheSettings
 from producer.web.links import history_link
 from producer.web.page import page
@@ -75,11 +74,8 @@ def make_again(settings: Settings, ledger: Ledger, rows: Rows, changes: Changes,
 
     Raises:
         RerunRefused: one of them cannot be made so; nothing is recorded.
-        QueueUnreachable: it is recorded, and not sent.
+        DiskTooSmall: the images would not fit.
     """
     wanted = read_changes([f"{field}={value.strip()}" for field, value in asdict(changes).items() if value.strip()])
     again = Again(map(row_of_job, rows()), wanted, settings.roots)
-    batch = record(submission_of(again, settings, name.strip() or None), ledger)
-    if url := find_url(settings):
-        Queue(url).send_batch(ledger, batch.id)
-    return batch
+    return intake.enqueue(submission_of(again, settings, name.strip() or None), ledger, settings).batch
