@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 import msgspec
@@ -159,6 +159,14 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
     return Image.open(file, formats=("PNG", "JPEG", "WEBP"))
 
 
+@contextmanager
+def answering() -> Iterator[IO[bytes]]:
+    """Standard output for answers alone: what libraries print goes where errors go."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        yield answers
+
+
 @click.command(help=__doc__)
 @click.option("--exact", is_flag=True, help="As images of exact mode are made.")
 def main(exact: bool) -> None:
@@ -170,9 +178,10 @@ def main(exact: bool) -> None:
         keep_compiled(settings.home / COMPILED)
         cap_memory(pick_device(settings.device), settings.vram)
         requests = [msgspec.json.decode(line, type=Request) for line in sys.stdin.buffer]
-        for found in reproduce(requests, settings):
-            sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
-            sys.stdout.flush()
+        with answering() as answers:
+            for found in reproduce(requests, settings):
+                answers.write(msgspec.json.encode(found) + b"\n")
+                answers.flush()
     except (ConfigError, WorkerError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))

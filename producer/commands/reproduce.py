@@ -79,10 +79,9 @@ def _targets(ledger: "Ledger", images: tuple[str, ...], query: str | None, limit
         yield target_of_id(ledger.engine, image, root) if is_id else target_of_file(ledger.engine, Path(image), root)
     if query is not None:
         made = wanted(ledger.engine, (query,)) + Query((term("state", "succeeded"),))
-        found = 0
-        for found, job in enumerate(find_jobs(ledger.engine, made, limit=limit), 1):
-            yield target_of_job(job, root)
-        if found == limit:
+        jobs = list(find_jobs(ledger.engine, made, limit=limit))
+        yield from (target_of_job(job, root) for job in jobs)
+        if len(jobs) == limit:
             click.echo(f"Of what is found, these are the newest {limit}; --limit takes more.", err=True)
 
 
