@@ -1,6 +1,7 @@
 """Another machine's Promptmill, asked through its HTTP API."""
 
 import os
+import re
 import stat
 import sys
 import time
@@ -39,6 +40,8 @@ class Server:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(f"{url!r:.200} is no server; write its URL, such as https://gpus.example.org.")
         self.host = parts.hostname
+        #: Where the last page of jobs ended; None at the end of all.
+        self.next: str | None = None
         is_near = _is_loopback(parts.hostname)
         if token and parts.scheme == "http" and not is_near:
             print("Warning: http:// sends the token for all to read; use https:// or a tunnel.", file=sys.stderr)
@@ -70,6 +73,7 @@ class Server:
         while limit is None or limit > 0:
             found = self.get("/jobs", limit=min(limit or PAGE, PAGE), **asked)
             yield from found["jobs"]
+            self.next = found["next"]
             if not found["next"]:
                 return
             asked["after"] = found["next"]
@@ -78,7 +82,9 @@ class Server:
     def fetch(self, job: dict[str, Any], folder: Path) -> Path:
         """The file of a job's image, in a folder of this machine; what is there is not fetched again."""
         suffix = {"png": "png", "jpeg": "jpg", "webp": "webp"}
-        path = folder / f"{int(job['id'])}-{str(job['image_sha256'])[:12]}"
+        if not re.fullmatch("[0-9a-f]{64}", str(job["image_sha256"])):
+            raise RemoteRefused(f"{self.host} sent no digest of the image of job {int(job['id'])}.")
+        path = folder / f"{int(job['id'])}-{job['image_sha256'][:12]}"
         known = [path.with_suffix(f".{ending}") for ending in suffix.values()]
         if there := next((file for file in known if file.is_file()), None):
             return there
@@ -102,8 +108,10 @@ class Server:
                 raise ServerUnreachable(
                     f"{self.host} does not answer: {error}; is `promptmill web` running there?"
                 ) from error
+            if "x-promptmill" not in answer.headers:
+                raise RemoteRefused(f"{self.host} answered {answer.status_code}, and is no `promptmill web`.", 2)
             if not answer.is_success:
-                raise _refusal(answer, self.host)
+                raise _refusal(answer)
             return answer
         raise AssertionError("the last try has returned or raised")
 
@@ -128,14 +136,11 @@ def read_token(home: Path) -> str | None:
     return text or None
 
 
-def _refusal(answer: httpx.Response, host: str) -> RemoteRefused:
-    try:
-        said = answer.json()
-        sentence = "\n".join(said.get("problems") or [str(said["detail"])])
-    except (ValueError, KeyError, AttributeError, TypeError):
-        sentence = f"{host} answered {answer.status_code}, and is no Promptmill of this kind."
+def _refusal(answer: httpx.Response) -> RemoteRefused:
+    said = answer.json()
+    sentence = "\n".join(said.get("problems") or [str(said["detail"])])
     if answer.status_code == 401:
-        sentence = f"{host} wants a token: set {TOKEN} to one of `promptmill web --new-token NAME` there."
+        sentence = f"The server wants a token: set {TOKEN} to one of `promptmill web --new-token NAME` there."
     told = "\n".join(map(plain, sentence.split("\n")))
     return RemoteRefused(told, 2 if answer.status_code in USAGE else 1)
 

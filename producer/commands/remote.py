@@ -112,7 +112,9 @@ def history(**given: Any) -> None:
         folder = get_settings().home / "fetched" / server.host.replace(":", "_")
         return print_paths((str(server.fetch(job, folder)) for job in found if job["image_url"]), end)
     rows: Any = (SimpleNamespace(**{**job, "state": _state(job), "image_path": job["image_url"]}) for job in found)
-    return print_history(rows, Path("/"), form=form, safe=given["safe"], end=end)
+    print_history(rows, Path("/"), form=form, safe=given["safe"], end=end)
+    if server.next and form == "table":
+        click.echo(f"More: --after {plain(server.next)}", err=True)
 
 
 def workers(as_json: bool) -> None:

@@ -35,6 +35,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "private, no-cache",
+    # By this the command line of another machine knows whom it asks.
+    "X-Promptmill": "1",
 }
 
 

@@ -1,6 +1,8 @@
 """The command line of one machine, asking the server of another."""
 
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,29 @@ def test_a_server_that_does_not_answer_is_one_sentence(promptmill: Call, monkeyp
     assert done.exit_code == 1
     assert "does not answer" in done.output
     assert promptmill("--server", "gpus", "status").exit_code == 2
+
+
+def test_a_history_goes_on_where_its_page_ended(ask: Call) -> None:
+    first = ask("history", "circle", "--limit", 3)
+    cursor = first.stderr.split("--after ")[1].strip()
+    second = ask("history", "circle", "--limit", 3, "--after", cursor)
+    assert not set(first.stdout.splitlines()[1:]) & set(second.stdout.splitlines()[1:])
+
+
+class Stranger(BaseHTTPRequestHandler):
+    """A server of another kind."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>hello</html>")
+
+    def log_message(self, *_: object) -> None:
+        return None
+
+
+def test_a_server_of_another_kind_is_told_so(promptmill: Call) -> None:
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        done = promptmill("--server", f"http://127.0.0.1:{server.server_port}", "status")
+    assert (done.exit_code, "is no `promptmill web`" in done.output) == (2, True)
