@@ -13,6 +13,7 @@ from sqlalchemy import Row
 from configs.compat import describe_noise
 from configs.plain_text import plain
 from producer.errors import NoRecord
+from producer.foreign.detection import read_recipe
 from producer.history import record
 from producer.origin import describe_origin
 from producer.picture import open_picture
@@ -70,9 +71,12 @@ def print_image(path: Path) -> None:
     try:
         found = read_image(path)
     except NoRecord:
-        if watermark is None:
-            raise
         found = Metadata(None, None)
+    recipe = None if found.record else read_recipe(path)
+    if recipe:
+        return print_fields({**_readable(recipe.fields()), "watermark": watermark})
+    if found == Metadata(None, None) and watermark is None:
+        raise NoRecord(f"{path} does not say what made it, or not in a way that is known here.")
     for line in (found.infotext or "").splitlines():
         print(plain(line))
     if found.record:

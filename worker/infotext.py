@@ -1,12 +1,6 @@
-"""Infotext: the A1111 `parameters` text, as its reader (modules/infotext_utils.py of A1111 1.10) understands it.
-
-text   = prompt [ LF "Negative prompt: " negative ] LF params
-params = key ": " value *( ", " key ": " value ), always the last line
-value  = a JSON string where it holds a comma, newline or colon, else raw
-"""
+"""Writes infotext, the A1111 `parameters` text: `configs.infotext` has its grammar and its reader."""
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,11 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 from configs.compat import describe_noise
+from configs.infotext import NEGATIVE
 
-NEGATIVE = "Negative prompt:"
-PARAMETER = re.compile(r'(?<![\w \-/])[ \-/]*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-"""A1111's, but for the look behind: a key is looked for once, and not from each of its letters."""
-SIZE = re.compile(r"(\d+)x(\d+)")
 SCHEDULE_TYPES = ("Karras", "Exponential", "SGM Uniform", "Beta")
 """A1111 up to 1.8 ends the sampler's name with these; later ones write them apart."""
 
@@ -31,18 +22,6 @@ def write_infotext(job: Mapping[str, Any]) -> str:
     params = ", ".join(f"{key}: {_quote(value)}" for key, value in _params(job).items())
     negative = f"{NEGATIVE} {job['negative_prompt']}" if job.get("negative_prompt") else ""
     return "\n".join(part for part in (job["prompt"], negative, params) if part)
-
-
-def parse_infotext(text: str) -> dict[str, str]:
-    """Infotext as names and values: Prompt, Negative prompt, Steps, …; Size as Size-1 and Size-2."""
-    *lines, last = text.strip().split("\n")
-    found = PARAMETER.findall(last)
-    if len(found) < 3:
-        lines, found = [*lines, last], []
-    result = _parse_prompts([line.strip() for line in lines])
-    for key, value in found:
-        result.update(_parse_value(key, value))
-    return result
 
 
 def _params(job: Mapping[str, Any]) -> dict[str, object]:
@@ -89,20 +68,3 @@ def _version() -> str:
 def _quote(value: object) -> str:
     text = f"{value:.10g}" if isinstance(value, float) else str(value)
     return json.dumps(text, ensure_ascii=False) if set(text) & set(',\n:"') else text
-
-
-def _parse_prompts(lines: list[str]) -> dict[str, str]:
-    start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
-    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).lstrip(" ")
-    return {"Prompt": "\n".join(lines[:start]), "Negative prompt": negative}
-
-
-def _parse_value(key: str, value: str) -> dict[str, str]:
-    if size := SIZE.fullmatch(value):
-        return {f"{key}-1": size[1], f"{key}-2": size[2]}
-    if value.startswith('"') and value.endswith('"'):
-        try:
-            return {key: str(json.loads(value))}
-        except ValueError:
-            pass
-    return {key: value}

@@ -13,7 +13,8 @@ from producer.commands.course import open_ledger
 def show(target: str) -> None:
     """Show everything about a job or an image file.
 
-    A job goes by its number. Of an image file it is shown what is written in it; no ledger is needed.
+    A job goes by its number. Of an image file it is shown what is written in it, by Promptmill or by another program:
+    A1111 and its kin, ComfyUI, InvokeAI, SwarmUI, Fooocus, NovelAI, Easy Diffusion, Draw Things. No ledger is needed.
     """
     from db import queries
     from producer.show import print_image, print_job

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from worker.infotext import parse_infotext, write_infotext
+from configs.infotext import parse_infotext
+from worker.infotext import write_infotext
 
 Call = Callable[..., Result]
 CORPUS = {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.infotext import parse_infotext
 from configs.parameters import Parameters
 from configs.settings import Settings
 from configs.watermark import is_marked
@@ -19,7 +20,6 @@ from tests.db.conftest import batch, ledger  # noqa: F401 - fixtures
 from tests.worker.pipelines import save_checker
 from worker.breaker import Breaker
 from worker.images import hash_pixels, read_metadata
-from worker.infotext import parse_infotext
 from worker.leases import Leases
 from worker.renderers import open_engine
 from worker.tasks import ChunkRunner

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.infotext import parse_infotext
 from worker.errors import DiskFull, PathRefused
 from worker.images import hash_pixels, image_name, image_path, is_flat, read_metadata, save_image
-from worker.infotext import parse_infotext
 from worker.sample import Pixels
 
 METADATA = {

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.infotext import NEGATIVE, parse_infotext, write_infotext
+from configs.infotext import NEGATIVE, parse_infotext
+from worker.infotext import write_infotext
 
 JOB: dict[str, Any] = {
     "prompt": "a red circle",
