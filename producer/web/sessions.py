@@ -10,7 +10,6 @@ import secrets
 import threading
 import time
 from binascii import Error as NoBase64
-from dataclasses import dataclass
 
 import msgspec
 
@@ -31,7 +30,6 @@ class Session(msgspec.Struct, frozen=True):
         return cls(secrets.token_urlsafe(18), user, int(time.time()) + LIFETIME)
 
 
-@dataclass
 class Sessions:
     """Signs sessions, and knows which have been ended before their time."""
 
