@@ -49,6 +49,9 @@ class Styles:
         if report.total:
             raise InvalidPromptFile(report.problems, report.total)
 
+    def names(self) -> list[str]:
+        return list(self._styles)
+
     def split(self, cell: str) -> list[str]:
         """The names in a cell: one, or several with commas between them. Raises InvalidTemplate."""
         if cell.strip() in self._styles:

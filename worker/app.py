@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,9 +20,11 @@ from configs.celeryconfig import TASK, create_app
 from configs.settings import Settings
 from db import outbox
 from db.black_box import BROKEN, Activity, BlackBox
+from db.glimpses import INTERACTIVE
 from db.ledger import Ledger
 from worker.backlog import Backlog
 from worker.breaker import Breaker
+from worker.glimpses import Glimpses
 from worker.intake import Intake, intake_step
 from worker.leases import Leases
 from worker.pulse import ACTIVITIES, Pulse
@@ -86,6 +89,7 @@ class Worker:
             box=box, breaker=Breaker(settings.max_failures, self._stop_broken),
         )  # fmt: skip
         self.pulse = Pulse(self.runner)
+        self.glimpses = Glimpses(self.app, partial(self.runner.in_flight, INTERACTIVE))
         self.app.task(name=TASK)(self._render_chunk)
 
     def run(self, concurrency: int = CONCURRENCY) -> int:
@@ -106,7 +110,7 @@ class Worker:
             loglevel=logging.INFO,
             quiet=True,
         )
-        with self.leases, self.pulse, self.rescuer:
+        with self.leases, self.pulse, self.rescuer, self.glimpses:
             celery_worker.start()
         log.info("%s", self.engine.progress)
         return int(celery_worker.exitcode or 0)

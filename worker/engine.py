@@ -136,6 +136,11 @@ class Engine:
         request.future.add_done_callback(self._heed)
         return request.future
 
+    def in_flight(self, priority: int) -> "dict[Future[Picture], InFlight]":
+        """The samples on the device that are at least so urgent. May be asked from any thread."""
+        requests = [request for request in self._batcher.running() if request.priority <= priority]
+        return {request.future: request.flight for request in requests if request.flight is not None}
+
     def drop(self, futures: "Iterable[Future[Picture]]") -> None:
         """Give samples up wherever they are: their futures end cancelled, or with SampleDropped by the next step."""
         running = {future for future in futures if not future.cancel()}

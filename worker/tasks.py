@@ -46,6 +46,7 @@ from worker.sample import Picture, Pixels, Sample
 if TYPE_CHECKING:
     # A worker whose engine is another has no use for the libraries of this one.
     from worker.engine import Engine
+    from worker.rendering import InFlight
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,13 @@ class ChunkRunner:
             # Whatever went wrong, a job nobody works on must not keep its lease: it would never be rescued.
             for claim in claims:
                 self._forget(claim)
+
+    def in_flight(self, priority: int) -> "dict[int, InFlight]":
+        """The samples on the device that are at least so urgent, by their jobs."""
+        flights = self.engine.in_flight(priority)
+        # A copy in one go: other threads add and take away.
+        wanted = self.futures.copy().items()
+        return {claim.job_id: flights[future] for claim, future in wanted if future in flights}
 
     def drop(self, claims: Sequence[Claim]) -> None:
         """Give up jobs that are no longer ours to make, also on the device."""

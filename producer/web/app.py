@@ -14,7 +14,20 @@ from configs.settings import Settings
 from db.errors import LedgerError
 from db.ledger import Ledger
 from producer.errors import ProducerError
-from producer.web import api, history, image_page, log_in, pictures, queue_page, report, rerun_page, selection
+from producer.web import (
+    api,
+    batch_page,
+    history,
+    image_page,
+    log_in,
+    make_page,
+    making,
+    pictures,
+    queue_page,
+    report,
+    rerun_page,
+    selection,
+)  # fmt: skip
 from producer.web.access import Access
 from producer.web.courses import Courses
 from producer.web.failures import answer_error, answer_http, answer_invalid
@@ -32,6 +45,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     selection.router,
     rerun_page.router,
     report.router,
+    make_page.router,
+    making.router,
+    batch_page.router,
 )
 #: What the head of each page leads to: the name of the page, its path and its text.
 TABS = (
