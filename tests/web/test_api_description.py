@@ -50,7 +50,7 @@ def test_every_answer_is_one_that_is_described(guarded: tuple[FastAPI, str], des
 def ask_at_random(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> None:
     @given(operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=5,
+        max_examples=4,
         deadline=None,
         derandomize=True,
         database=None,
