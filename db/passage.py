@@ -7,12 +7,12 @@ is soon found next to where it begins. For the rest the tallies tell which block
 from collections.abc import Iterator
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, any_, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, and_, any_, func, literal, select, true
 
 from db.blocks import catch_up, stretches
 from db.conditions import id_bounds, indexed, tally_conditions
 from db.models import JOBS, Job
-from db.reading import read, snapshot
+from db.reading import read, read_by_values, snapshot
 from db.terms import Query
 
 #: Jobs that are looked through before anything is asked of the tallies.
@@ -54,7 +54,7 @@ def passage(
     """
     low, high = _bounds(engine, query, after, ascending=ascending)
     if (rare := _rare(engine, query, low, high)) is not None:
-        yield Stretch(low, high, Job.id.in_(rare) if words is None else words & Job.id.in_(rare))
+        yield Stretch(low, high, rare if words is None else and_(words, rare))
     elif words is not None:
         yield from _by_words(engine, words, low, high, ascending=ascending)
     elif high - low < NEXT:
@@ -80,11 +80,9 @@ def _by_words(engine: Engine, words: ColumnElement[bool], low: int, high: int, *
         if low > high:
             return
         if number == 1:
-            few = [
-                row.id for row in read(engine, select(_with_words(words, low, high).subquery()).limit(WORDS_RARE + 1))
-            ]
-            if len(few) <= WORDS_RARE:
-                yield Stretch(low, high, Job.id == any_(literal(few, ARRAY(BigInteger))))
+            few = _few(engine, _with_words(words, low, high), WORDS_RARE)
+            if few is not None:
+                yield Stretch(low, high, few)
                 return
     yield Stretch(low, high, Job.id.in_(_with_words(words, low, high)))
 
@@ -114,10 +112,18 @@ def _bounds(engine: Engine, query: Query, after: int | None, *, ascending: bool)
     return low, high
 
 
-def _rare(engine: Engine, query: Query, low: int, high: int) -> Select[Any] | None:
-    """The ids of the jobs of a term that has few."""
-    for ids in indexed(query, low, high):
-        some = ids.limit(RARE + 1).subquery()
-        if read(engine, select(func.count()).select_from(some))[0][0] <= RARE:
-            return ids
-    return None
+def _rare(engine: Engine, query: Query, low: int, high: int) -> ColumnElement[bool] | None:
+    """That a job is one of those of a term that has few."""
+    found = (_few(engine, ids, RARE) for ids in indexed(query, low, high))
+    return next((few for few in found if few is not None), None)
+
+
+def _few(engine: Engine, ids: Select[Any], most: int) -> ColumnElement[bool] | None:
+    """That a job is one of these, if they are so few."""
+    some = select(ids.subquery()).limit(most + 1)
+    if engine.dialect.name == "sqlite":
+        jobs = read(engine, select(func.count()).select_from(some.subquery()))[0][0]
+        return Job.id.in_(ids) if jobs <= most else None
+    # PostgreSQL may go through the whole ledger for a subquery, and not for a list.
+    listed = [row[0] for row in read_by_values(engine, some)]
+    return Job.id == any_(literal(listed, ARRAY(BigInteger))) if len(listed) <= most else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy import Connection, Engine, Row, Select, text
 from sqlalchemy.sql import Executable
 
 from db.models import Job
@@ -15,6 +15,14 @@ PAGE = 1000
 def read(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
     """All rows of a select."""
     with engine.connect().execution_options(readonly=True) as connection:
+        return connection.execute(statement).all()
+
+
+def read_by_values(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
+    """All rows of a select that is planned for its values: PostgreSQL would soon plan it once, for any."""
+    with engine.connect().execution_options(readonly=True) as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
         return connection.execute(statement).all()
 
 

@@ -11,7 +11,7 @@ from db.conditions import IN_TEXT, conditions
 from db.job_text import ROWID
 from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job
 from db.passage import passage
-from db.reading import read
+from db.reading import read_by_values
 from db.terms import Query, Span, Term, Value, term
 
 __all__ = ["Place", "Query", "Span", "Term", "Value", "count", "find", "prepare", "term", "with_image"]
@@ -54,7 +54,7 @@ def find(
     if after is not None:
         chosen = chosen.where(_beyond(order, after, ascending=ascending))
     chosen = chosen.order_by(*keys).limit(limit).correlate(None)
-    return read(engine, statement.where(Job.id.in_(chosen)).order_by(*keys))
+    return read_by_values(engine, statement.where(Job.id.in_(chosen)).order_by(*keys))
 
 
 def _in_order(
@@ -66,7 +66,7 @@ def _in_order(
     last = after.job_id if after else None
     found: list[Row[Any]] = []
     for stretch in passage(engine, query, asked.words, after=last, ascending=ascending):
-        found += read(engine, stretch.within(ordered, asked.key).limit(limit - len(found)))
+        found += read_by_values(engine, stretch.within(ordered, asked.key).limit(limit - len(found)))
         if len(found) == limit:
             break
     return found
@@ -79,7 +79,7 @@ def count(engine: Engine, query: Query, at_most: int = 10_000) -> int:
     found = 0
     for stretch in passage(engine, query, asked.words):
         some = stretch.within(asked.statement, asked.key).limit(at_most - found)
-        found += read(engine, select(func.count()).select_from(some.subquery()))[0][0]
+        found += read_by_values(engine, select(func.count()).select_from(some.subquery()))[0][0]
         if found == at_most:
             break
     return found
