@@ -14,12 +14,15 @@ from typing import NamedTuple
 import click
 import psutil
 
+from configs.settings import Settings
 from producer.embedded import server_binary
 from tests.chaos.site import Site
 
 #: Seconds the null engine takes for four images.
 SECONDS = 0.02
 MEGABYTE = 2**20
+#: Part of the queued jobs that messages speak of when a queue is whole; the tail is in smaller ones.
+SURELY = 0.98
 #: What counts as flat: the last tenth against the second, since the first has the start in it.
 SLOWER, LARGER = 0.9, 1.05
 
@@ -37,7 +40,8 @@ class Tenth(NamedTuple):
 @click.option("--jobs", default=100_000, show_default=True, type=click.IntRange(1000))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--server", help="The queue's server.  [default: the one Promptmill brings]")
-def main(jobs: int, workers: int, server: str | None) -> None:
+@click.option("--submit-only", is_flag=True, help="Make nothing of them.")
+def main(jobs: int, workers: int, server: str | None, submit_only: bool) -> None:
     """Make many jobs; exits with 1 when speed or memory was not flat, or fsck finds something."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="long-run-"))
@@ -46,13 +50,26 @@ def main(jobs: int, workers: int, server: str | None) -> None:
         batch_id = site.submit(jobs)
         print(f"{jobs:,} rows submitted in {time.monotonic() - began:.1f} s", flush=True)
         print(f"queue: {used_memory(site) / MEGABYTE:.1f} MB", flush=True)
+        if submit_only:
+            return
         print("tenth  jobs/s  worker MB  parent MB  queue MB", flush=True)
         site.open_host(workers)
+        print(f"FLUSHALL healed after {heal(site, batch_id):.1f} s", flush=True)
         tenths = watch(site, batch_id, jobs)
         clean = site.call("fsck") == 0
     flat = is_flat(tenths)
     print(f"fsck {'is clean' if clean else 'found something'}; {'flat' if flat else 'not flat'}")
     sys.exit(0 if clean and flat else 1)
+
+
+def heal(site: Site, batch_id: int) -> float:
+    """Empty the queue once the workers are at work; seconds until it speaks of all queued jobs again."""
+    site.until_next(batch_id)
+    site.server.flush()
+    began, size = time.monotonic(), Settings().chunk_size
+    # What is taken meanwhile is no longer in a list, and what was taken is not lost.
+    site.wait(lambda: site.server.waiting() >= SURELY * site.open_jobs(batch_id) / size, pause=0.2)
+    return time.monotonic() - began
 
 
 def watch(site: Site, batch_id: int, jobs: int) -> "list[Tenth]":

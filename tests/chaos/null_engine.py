@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,10 @@ class NullEngine:
             self._waiting.sort(key=lambda waiting: waiting.priority)
             self._condition.notify()
         return request.future
+
+    def in_flight(self, _priority: int) -> "dict[Future[Picture], Any]":
+        """Nothing to see."""
+        return {}
 
     def drop(self, futures: "Iterable[Future[Picture]]") -> None:
         self._unwanted |= {future for future in futures if not future.cancel()}
