@@ -1,5 +1,7 @@
 """A few faults of each kind; `make chaos` injects many."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from producer.embedded import server_binary
 from tests.chaos.campaign import Campaign
 from tests.chaos.crash_points import OF_WORKERS
 from tests.chaos.faults import BY_NAME, Fault, crash
+from tests.chaos.site import ROOT
 
 pytestmark = pytest.mark.slow
 #: The audit takes its time.
@@ -42,3 +45,8 @@ def test_a_worker_may_die_at_each_of_its_moments() -> None:
     outcome = Campaign(server_binary(), seed=0).play(fault, len(POINTS), 0)
     assert outcome.is_well, outcome
     assert outcome.injected == len(POINTS)
+
+
+def test_a_worker_without_a_device_starts_without_its_libraries() -> None:
+    code = "import sys, worker.app, worker.tasks; sys.exit(bool({'torch', 'diffusers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
