@@ -41,7 +41,7 @@ def connected(app: "Celery") -> Iterator[Any]:
 def ask(channel: Any, ids: Sequence[int], *, previews: bool) -> dict[int, Glimpse]:
     """Wish to see jobs, and read what is known of them by now."""
     for job_id in ids:
-        channel.client.setex(_key(channel, "wish", job_id), LASTS, "preview" if previews else "steps")
+        channel.client.set(f"wish:{job_id}", "preview" if previews else "steps", ex=LASTS)
     found = channel.client.mget([_key(channel, "glimpse", job_id) for job_id in ids])
     return {job_id: glimpse for job_id, raw in zip(ids, found, strict=True) if raw and (glimpse := _read(raw))}
 
@@ -53,11 +53,11 @@ def wishes(channel: Any, ids: Sequence[int]) -> dict[int, bool]:
 
 
 def answer(channel: Any, job_id: int, glimpse: Glimpse) -> None:
-    channel.client.setex(_key(channel, "glimpse", job_id), LASTS, json.encode(glimpse))
+    channel.client.set(f"glimpse:{job_id}", json.encode(glimpse), ex=LASTS)
 
 
 def _key(channel: Any, kind: str, job_id: int) -> str:
-    # kombu writes its prefix before the keys of the commands it knows; these are none of them.
+    # kombu writes its prefix before the keys of the commands it knows: of SET, and not of MGET.
     return f"{channel.global_keyprefix}{kind}:{job_id}"
 
 
