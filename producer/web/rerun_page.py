@@ -1,6 +1,6 @@
 """Jobs once more, as they were or with what a form sets."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from configs.samplers import known_samplers
 from configs.settings import Settings
 from db import queries
+from db.glimpses import INTERACTIVE
 from db.ledger import Ledger
 from db.search import Query, find, term
 from producer.export import Rows
@@ -64,12 +65,15 @@ def rerun(
 def rerun_image(job_id: AnId, settings: TheSettings, ledger: TheLedger, seed: Value = "") -> Response:
     """The same with one job, and lead to the new one."""
     job = queries.find_job(ledger.engine, job_id)
-    batch = make_again(settings, ledger, lambda: [job], Changes(seed=seed))
+    # Somebody waits for it before the page.
+    batch = make_again(settings, ledger, lambda: [job], Changes(seed=seed), priority=INTERACTIVE)
     (first,) = find(ledger.engine, Query((term("batch", batch.id),)), limit=1, ascending=True)
     return RedirectResponse(f"/image/{first.id}", 303)
 
 
-def make_again(settings: Settings, ledger: Ledger, rows: Rows, changes: Changes, name: str = "") -> Row[Any]:
+def make_again(
+    settings: Settings, ledger: Ledger, rows: Rows, changes: Changes, name: str = "", priority: int | None = None
+) -> Row[Any]:
     """Record jobs as a new batch, and send it where a queue runs; else the next worker finds it.
 
     Raises:
@@ -78,4 +82,7 @@ def make_again(settings: Settings, ledger: Ledger, rows: Rows, changes: Changes,
     """
     wanted = read_changes([f"{field}={value.strip()}" for field, value in asdict(changes).items() if value.strip()])
     again = Again(map(row_of_job, rows()), wanted, settings.roots)
-    return intake.enqueue(submission_of(again, settings, name.strip() or None), ledger, settings).batch
+    submission = submission_of(again, settings, name.strip() or None)
+    if priority is not None:
+        submission = replace(submission, batch=replace(submission.batch, priority=priority))
+    return intake.enqueue(submission, ledger, settings).batch

@@ -165,6 +165,7 @@ def test_one_image_is_made_again_with_another_seed(client: TestClient, web_ledge
     new = queries.find_job(web_ledger.engine, int(answer.headers["location"].rpartition("/")[2]))
     old = queries.find_job(web_ledger.engine, 3)
     assert (new.prompt, new.state.value, new.tags) == (old.prompt, "queued", old.tags)
+    assert new.priority < old.priority
     assert new.seed != old.seed
     assert 'http-equiv="refresh"' in client.get(answer.headers["location"]).text
 
