@@ -106,6 +106,7 @@ def freeze(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> None:
             connection.close()
 
 
+@on_valkey
 def test_two_workers_share_a_batch_and_make_each_image_once(submitted: Ledger, start_worker: Start, home: Path) -> None:
     workers = [start_worker(name) for name in ("a@here", "b@here")]
     wait_until(lambda: succeeded(submitted) == JOBS)
@@ -125,6 +126,7 @@ def test_a_killed_workers_jobs_are_made_by_another(submitted: Ledger, start_work
     check_exactly_once(submitted, home / "images")
 
 
+@on_valkey
 def test_a_frozen_workers_late_results_are_refused(submitted: Ledger, start_worker: Start, home: Path) -> None:
     frozen = start_worker("frozen@here")
     wait_until(lambda: succeeded(submitted) >= 4)
@@ -147,6 +149,7 @@ def test_a_stopped_worker_gives_back_what_it_has_not_begun(submitted: Ledger, st
     assert counts[JobState.QUEUED] + counts[JobState.SUCCEEDED] == JOBS
 
 
+@on_valkey
 def test_a_flushed_queue_loses_no_job(submitted: Ledger, start_worker: Start, broker: str, home: Path) -> None:
     start_worker("w@here")
     wait_until(lambda: succeeded(submitted) >= 4)
