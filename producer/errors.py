@@ -18,6 +18,7 @@ ProducerError
 ├── OutdirUnusable          make room or give rights: the images are in the images folder
 ├── ExportRefused           name another place, or make room
 ├── ExtraMissing            install what is optional
+├── ImportRefused           make room or give rights: nothing was imported
 ├── NoticeRefused           correct the address
 ├── ReportRefused           name another place
 ├── ModelRefused            get another file
@@ -73,6 +74,10 @@ class InvalidTemplate(UsageError):
 
 class AccessRefused(UsageError):
     """Raised when pages would be served to strangers, or a password or token is none."""
+
+
+class ImportRefused(ProducerError):
+    """Raised when files cannot be copied to the images; nothing of them is recorded."""
 
 
 class DiskTooSmall(UsageError):

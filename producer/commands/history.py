@@ -1,11 +1,13 @@
 """`promptmill history`: what was asked for, by a query, and what became of it."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from configs.parameters import MAX_SEED
+from configs.plain_text import plain
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
 from producer.options import Tag
@@ -137,3 +139,33 @@ def stats(query: tuple[str, ...], by: str, as_json: bool) -> None:
 
     engine = open_ledger().engine
     print_stats(tally(engine, wanted(engine, query), by), by, as_json=as_json)
+
+
+@history.command(name="import")
+@click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--recursive", is_flag=True, help="The folders in it, too.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--bare", is_flag=True, help="Images that do not say how they were made, too.")
+@click.option("--tag", "tags", type=Tag(), multiple=True, help="A tag for each job.")
+def import_folder(folder: Path, recursive: bool, dry_run: bool, bare: bool, tags: tuple[tuple[str, str], ...]) -> None:
+    """Bring the images in DIR into the history, as one batch.
+
+    Files are copied below the images' folder, and DIR stays as it is. What is there already is passed over. Ends with 1
+    when a file could not be read.
+    """
+    from producer.adoption import find_files, record, survey
+
+    ledger, root = open_ledger(), get_settings().images_root
+    found = survey(ledger.engine, root, find_files(folder, recursive=recursive), dict(tags), bare=bare)
+    batch = record(ledger, root, folder, found.new) if found.new and not dry_run else None
+    for line in found.unreadable:
+        click.echo(plain(line), err=True)
+    for path in found.silent:
+        click.echo(f"{plain(str(path))} does not say how it was made; --bare imports it.", err=True)
+    done = f"imported as batch {batch}" if batch else "to import" if dry_run else "imported"
+    click.echo(
+        f"{len(found.new)} {done}, {found.known} known already, {len(found.silent)} without a recipe, "
+        f"{len(found.unreadable)} unreadable."
+    )
+    if found.unreadable:
+        raise SystemExit(1)
