@@ -180,6 +180,7 @@ def test_a_page_is_no_wider_than_a_phone_and_names_its_fields(site: Site, browse
     browser.set_window_size(500, 844)
     browser.get(f"{site.url}{address}")
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-    unnamed = "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')].filter((f) => !f.labels.length).length"
+    unnamed = "return [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]"
+    unnamed += ".filter((field) => !field.labels.length).length"
     assert browser.execute_script(unnamed) == 0
     browser.set_window_size(1200, 900)

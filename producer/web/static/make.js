@@ -23,6 +23,7 @@ async function follow() {
       if (!document.hidden) {
         const said = await read(`/make/progress/${course.dataset.batch}?previews=${previews.checked ? 1 : 0}`);
         said.jobs.forEach(show);
+        if (said.jobs.some((job) => job.state === "running")) document.getElementById("no-worker")?.remove();
         tell(said.text);
         if (said.done) return;
       }
