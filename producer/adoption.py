@@ -4,6 +4,7 @@ Images lie below the images' root. So each file is copied there, byte by byte, u
 stays as it is. What a file does not say of itself is 0 and empty in the ledger.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -81,6 +82,9 @@ def survey(engine: Engine, root: Path, files: Iterable[Path], tags: Mapping[str,
         except PictureUnreadable as error:
             found.unreadable.append(str(error))
             continue
+        except OSError as error:
+            found.unreadable.append(f"{path} cannot be read: {error.strerror}.")
+            continue
         if picture is None:
             found.silent.append(path)
         elif pictures.setdefault(picture.image["sha256"], picture) is not picture:
@@ -140,7 +144,12 @@ def _own_job(record: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     values = structs.asdict(row.parameters)
     del values["num_images"]
-    return {**values, "noise": row.noise, "template": row.template, "tags": {"tool": "Promptmill", **row.tags}}
+    return {
+        **values,
+        "noise": row.noise,
+        "template": _plain_json(row.template),
+        "tags": {"tool": "Promptmill", **row.tags},
+    }
 
 
 def _foreign_job(recipe: Recipe | None, size: tuple[int, int], *, bare: bool) -> dict[str, Any] | None:
@@ -175,8 +184,15 @@ def _making(record: Mapping[str, Any]) -> dict[str, Any]:
         **texts,
         "seconds": float(seconds) if isinstance(seconds, int | float) and 0 <= seconds < 1e9 else 0.0,
         "batch_rows": rows if isinstance(rows, int) and 0 < rows < 2**16 else 1,
-        "versions": versions if isinstance(versions, dict) else {},
+        "versions": _plain_json(versions) or {},
     }
+
+
+def _plain_json(value: Any) -> dict[str, Any] | None:
+    """The value if it is an object that any database takes: not every one takes NaN."""
+    with suppress(ValueError, RecursionError):
+        return value if isinstance(value, dict) and len(json.dumps(value, allow_nan=False)) <= MAX_TEXT else None
+    return None
 
 
 def _text(value: str, most: int) -> str:
