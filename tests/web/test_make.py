@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from httpx import Response
 from PIL import Image
 
 from configs.init_images import picture_size
@@ -27,7 +26,7 @@ def token(client: TestClient, page: str = "/make") -> dict[str, str]:
     return {"csrf_token": found[1]}
 
 
-def send(client: TestClient, kind: str = "txt2img", files: Any = None, **given: str) -> Response:
+def send(client: TestClient, kind: str = "txt2img", files: Any = None, **given: str) -> Any:
     given = {"prompt": "a red circle", **token(client), **given}
     return client.post(f"/make/{kind}", data=given, files=files, headers={"accept": "text/html"})
 
@@ -38,7 +37,7 @@ def picture(size: tuple[int, int] = (96, 64), kind: str = "PNG", colour: str = "
     return written.getvalue()
 
 
-def jobs(ledger: Ledger, answer: Response) -> list[Any]:
+def jobs(ledger: Ledger, answer: Any) -> list[Any]:
     assert answer.status_code == 303, answer.text
     batch = int(answer.headers["location"].partition("batch=")[2])
     return list(find(ledger.engine, Query((term("batch", batch),)), limit=50, ascending=True))
