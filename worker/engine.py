@@ -14,6 +14,7 @@ import torch
 from worker.batcher import Batcher
 from worker.device_loss import find_device_loss
 from worker.errors import CheckpointRefused, DeviceLost, EngineClosed, NonFiniteImage, OutOfMemory, SampleDropped
+from worker.landed import Landed, picture_of
 from worker.memory import release_memory
 from worker.progress import Progress
 from worker.rendering import AnyRenderer, InFlight
@@ -67,9 +68,8 @@ class Engine:
         self._most_rows = max_rows
         # One sample fits in any case; how many more, the renderer's room for the size will say.
         self._batcher: Batcher[Request] = Batcher(1)
-        self._vae_batch = vae_batch
         self._checker = checker
-        self._landed: dict[Shape, list[Request]] = {}
+        self._landed = Landed(vae_batch)
         self._inbox: deque[Request] = deque()
         self._cancelled = False
         self._unwanted: set[Future[Picture]] = set()
@@ -184,7 +184,7 @@ class Engine:
                 self.step()
             except Exception as error:
                 log.exception("The engine failed in a step; the samples in flight fail with it.")
-                self._fail([*self._batcher.running(), *self._take_landed()], error)
+                self._fail([*self._batcher.running(), *self._landed.take()], error)
         if self._lost:
             self._abandon(self._lost)
 
@@ -194,7 +194,7 @@ class Engine:
             self._closing = Closing.DROP
             waiting = [*self._inbox, *self._batcher.withdraw()]
         cancel(waiting)
-        self._fail([*self._batcher.running(), *self._take_landed()], error)
+        self._fail([*self._batcher.running(), *self._landed.take()], error)
 
     def _find_loss(self, error: Exception) -> DeviceLost | None:
         """What to raise instead where the device is lost with the error; then this engine ends."""
@@ -239,14 +239,14 @@ class Engine:
             unwanted, self._unwanted, self._cancelled = self._unwanted, set(), False
         cancel(self._batcher.withdraw(lambda request: request.future.cancelled()))
         dropped = [request for request in self._boarded() if request.future in unwanted]
-        self._landed = {shape: [r for r in landed if r not in dropped] for shape, landed in self._landed.items()}
+        self._landed.leave_out(dropped)
         self._fail(dropped, SampleDropped("Nobody wants the image any more."))
 
     def _shed(self) -> None:
         """The engine closes: give back what waits, and if so wanted what runs."""
         cancel(self._batcher.withdraw())
         if self._closing is Closing.DROP:
-            dropped = [*self._batcher.running(), *self._take_landed()]
+            dropped = [*self._batcher.running(), *self._landed.take()]
             self._fail(dropped, EngineClosed("The engine stopped before the image was done."))
 
     def _switch(self, requests: list[Request]) -> list[Request]:
@@ -332,17 +332,11 @@ class Engine:
                 self._fail([request], flight.error)
             elif flight.done:
                 self._batcher.remove(request)
-                self._landed.setdefault(request.shape, []).append(request)
+                self._landed.add(request)
 
     def _decode(self) -> None:
-        """Decode what fills a VAE batch, and what nothing running will join."""
-        for shape in list(self._landed):
-            running = bool(self._batcher.running(shape))
-            while len(landed := self._landed[shape]) >= (self._vae_batch if running else 1):
-                self._landed[shape] = landed[self._vae_batch :]
-                self._land(landed[: self._vae_batch])
-            if not self._landed[shape]:
-                del self._landed[shape]
+        for requests in self._landed.batches(self._batcher.running):
+            self._land(requests)
 
     def _land(self, requests: list[Request]) -> None:
         try:
@@ -357,24 +351,10 @@ class Engine:
                 self._deliver(request, flight, pixels, found)
 
     def _deliver(self, request: Request, flight: InFlight, pixels: Pixels | None, safety_score: float | None) -> None:
-        checkpoint = self.renderer.checkpoint
         if pixels is None:
             return self._fail([request], flight.error or NonFiniteImage("The image came out as NaN or infinity."))
         self.progress.images += 1
-        request.future.set_result(
-            Picture(
-                pixels=pixels,
-                seconds=time.monotonic() - flight.started,
-                rows=flight.rows,
-                images=flight.images,
-                exact=flight.exact,
-                device=checkpoint.device_name,
-                dtype=flight.dtype,
-                checkpoint_hash=checkpoint.hash,
-                variant=flight.variant,
-                safety_score=safety_score,
-            )
-        )
+        request.future.set_result(picture_of(self.renderer, flight, pixels, safety_score))
 
     def _shrink(self, requests: list[Request], error: torch.OutOfMemoryError) -> None:
         """Go on with less room; the latents are as they were, for no sampler has stepped."""
@@ -387,12 +367,7 @@ class Engine:
 
     def _boarded(self) -> list[Request]:
         """All that is on the device."""
-        return [*self._batcher.running(), *(request for landed in self._landed.values() for request in landed)]
-
-    def _take_landed(self) -> list[Request]:
-        landed = [request for requests in self._landed.values() for request in requests]
-        self._landed.clear()
-        return landed
+        return [*self._batcher.running(), *self._landed]
 
     def _fail(self, requests: list[Request], error: Exception) -> None:
         running, lost = self._batcher.running(), self._find_loss(error)
