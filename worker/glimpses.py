@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks; without a job that somebody may wait for, nobody is asked.
-INTERVAL = 0.5
+INTERVAL = 1.0
+#: Previews of one look: each takes some 5 ms of a CPU.
+MOST_PREVIEWS = 4
 #: Latents of a longer side are shrunk to it.
 LONGEST = 96
 QUALITY = 60
@@ -60,8 +62,9 @@ class Glimpses:
             return
         if not flights:
             return
-        for job_id, wants_preview in wishes(channel, list(flights)).items():
-            answer(channel, job_id, glimpse_of(flights[job_id], preview=wants_preview))
+        for number, (job_id, wants_preview) in enumerate(wishes(channel, list(flights)).items()):
+            preview = wants_preview and number < MOST_PREVIEWS
+            answer(channel, job_id, glimpse_of(flights[job_id], preview=preview))
 
     def _show_until_stopped(self) -> None:
         while not self._stop.wait(INTERVAL):
