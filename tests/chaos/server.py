@@ -91,6 +91,8 @@ class Server:
     def unable_to_save(self) -> Iterator[None]:
         """It refuses writes (MISCONF): its last snapshot failed, since a folder has the snapshot's name."""
         snapshot = self.folder / "dump.rdb"
+        # That of the last time.
+        snapshot.unlink(missing_ok=True)
         snapshot.mkdir()
         self.client.config_set("save", "3600 1")
         self._snapshot("err")
