@@ -8,12 +8,19 @@ import click
 
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
-from producer.commands.history import Terms
+from producer.commands.history import TERM, QueryCommand, Terms
 
 
-@click.command()
+class Destination(click.Path):
+    """Also one that begins with a dash, as the words of a query may."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(str(value).removeprefix(TERM), param, ctx)
+
+
+@click.command(cls=QueryCommand)
 @click.argument("query", nargs=-1, type=Terms())
-@click.argument("target", metavar="DEST", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DEST", type=Destination(path_type=Path))
 @click.option("--to", "form", required=True, type=click.Choice(["csv", "jsonl", "infotext", "imagefolder", "zip"]))
 @click.option("--batch", help="Number or file name of a batch.")
 @click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))

@@ -7,7 +7,7 @@ import click
 
 from configs.settings import get_settings
 from producer.commands.course import open_ledger
-from producer.commands.history import Terms
+from producer.commands.history import QueryCommand, Terms
 from producer.options import Tag
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
 
 
-@click.command()
+@click.command(cls=QueryCommand)
 @click.argument("query", nargs=-1, type=Terms())
 @click.option("--batch", help="Number or file name of a batch.")
 @click.option("--state", type=click.Choice(["succeeded", "failed", "cancelled"]))

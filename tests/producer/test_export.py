@@ -134,3 +134,10 @@ def test_what_cannot_be_finished_leaves_nothing(home_ledger: Ledger, tmp_path: P
     with pytest.raises(Exception, match="No space left"):
         Export(failing, get_settings().images_root).write(form, place / "out")
     assert list(place.iterdir()) == []
+
+
+def test_a_word_is_left_out_by_a_dash_and_a_file_may_begin_with_one(promptmill: Command, home_ledger: Ledger) -> None:
+    record(home_ledger, {"prompt": "a cat"}, {"prompt": "a dog"})
+    assert promptmill("export", "-cat", "-out.jsonl", "--to", "jsonl").exit_code == 0
+    (line,) = Path("-out.jsonl").read_text("utf-8").splitlines()
+    assert "a dog" in line

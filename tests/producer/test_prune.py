@@ -93,3 +93,10 @@ def test_a_crash_in_between_leaves_what_fsck_names(
     with pytest.raises(KeyboardInterrupt):
         Pruning(home_ledger.engine, images).take(list(find_jobs(home_ledger.engine, parse("dog", 0))))
     assert "orphan" in findings(home_ledger, images)
+
+
+@pytest.mark.usefixtures("images")
+def test_a_word_is_left_out_by_a_dash(promptmill: Command) -> None:
+    result = promptmill("history", "prune", "-dog", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "1 job" in result.output
