@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 from db import queries
 from tests.chaos.crash_points import OF_FLEETS, OF_PRODUCERS, OF_WORKERS, demand
 from tests.chaos.null_engine import HANG, POISON
-from tests.chaos.site import Host, Site, freeze, thaw
+from tests.chaos.site import Host, Site, thaw
+from tests.freezing import freeze
 
 Inject = Callable[[Site, random.Random, int], float | None]
 """Does it to a batch that is being made; None where there was nothing to recover from."""
@@ -201,7 +202,8 @@ def _await_workers(site: Site, host: Host, batch_id: int) -> None:
 def _freeze_between_transactions(site: Site, victim: psutil.Process) -> None:
     """SQLite's lock, held by a frozen process, would stop everybody."""
     while True:
-        freeze(victim)
+        with suppress(ProcessLookupError):
+            freeze(victim.pid)
         with suppress(OperationalError), _locked(site, patience=0.5):
             return
         thaw(victim)

@@ -257,12 +257,6 @@ class Site:
         return self.log.read_text("utf-8", "replace")[-4000:] if self.log.exists() else ""
 
 
-def freeze(process: psutil.Process) -> None:
-    """SIGSTOP; a process that has just ended is left alone."""
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(signal.SIGSTOP)
-
-
 def thaw(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(signal.SIGCONT)

@@ -18,6 +18,7 @@ from db.ledger import Ledger, NewBatch
 from db.models import JobState
 from db.search import Query, find, term
 from db.session import sqlite_driver
+from tests import freezing
 from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
@@ -94,7 +95,7 @@ def check_exactly_once(ledger: Ledger, images: Path) -> None:
 def freeze(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> None:
     """Stop the process between two transactions: SQLite's lock, held by a frozen process, would stop everybody."""
     while True:
-        worker.send_signal(signal.SIGSTOP)
+        freezing.freeze(worker.pid)
         try:
             with sqlite_driver().connect(ledger.engine.url.database, timeout=0.5) as connection:
                 connection.execute("BEGIN IMMEDIATE")
