@@ -25,7 +25,7 @@ test: venv
 fuzz: venv
 	FUZZ_EXAMPLES=10000 OMP_NUM_THREADS=1 $(BIN)/pytest tests/fuzz --timeout 7200 --numprocesses auto --maxprocesses 4
 
-# Half an hour: 1,000 kill -9 and 600 other faults.
+# An hour: 1,000 kill -9 and 570 other faults.
 chaos: venv
 	$(BIN)/python -m tests.chaos
 
