@@ -83,7 +83,10 @@ class Worker:
         )  # fmt: skip
         self.engine.progress.on_stage = lambda stage: box.move(ACTIVITIES.get(stage, Activity.RENDERING))
         self.leases = Leases(ledger, settings.lease_seconds)
-        self.rescuer = Rescuer(self.app, ledger, home=settings.home, max_attempts=settings.max_attempts)
+        self.rescuer = Rescuer(
+            self.app, ledger,
+            home=settings.home, max_attempts=settings.max_attempts, lease_seconds=settings.lease_seconds,
+        )  # fmt: skip
         self.runner = ChunkRunner(
             settings=settings, name=name, ledger=ledger, leases=self.leases, engine=self.engine, send=self._send,
             box=box, breaker=Breaker(settings.max_failures, self._stop_broken),
