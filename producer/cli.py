@@ -30,7 +30,7 @@ from producer.commands import (
     web,
     worker,
 )
-from producer.errors import InvalidPromptFile, ProducerError, tell_foreign
+from producer.errors import InvalidPromptFile, ProducerError, tell_file, tell_foreign
 from producer.interrupts import raise_on_sigterm
 
 #: Every command, and what it is about.
@@ -89,7 +89,7 @@ class Commands(click.Group):
         except (ProducerError, LedgerError, ConfigError) as error:
             return _refuse(ctx, str(error), getattr(error, "exit_code", 1))
         except Exception as error:
-            if told := tell_foreign(error):
+            if told := tell_foreign(error) or tell_file(error):
                 return _refuse(ctx, told, 1)
             raise
 

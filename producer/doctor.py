@@ -15,7 +15,7 @@ from configs.errors import ConfigError
 from configs.settings import Settings
 from db.errors import LedgerError
 from producer.child import PYTHON
-from producer.errors import ProducerError
+from producer.errors import ProducerError, tell_file
 
 #: Files of a diffusers folder that must be there; where its own pipeline renders it, the first.
 CHECKPOINT_FILES = ("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json")
@@ -126,5 +126,11 @@ def _guarded(check: Callable[[Settings], Finding], settings: Settings) -> Findin
     try:
         return check(settings)
     except (ProducerError, LedgerError, ConfigError) as error:
-        name = check.__name__.removeprefix("check_")
-        return Finding(name, False, str(error), REMEDIES.get(name, ""))
+        return _failed(check, str(error))
+    except OSError as error:
+        return _failed(check, tell_file(error) or str(error))
+
+
+def _failed(check: Callable[[Settings], Finding], told: str) -> Finding:
+    name = check.__name__.removeprefix("check_")
+    return Finding(name, False, told, REMEDIES.get(name, ""))

@@ -189,3 +189,11 @@ def tell_foreign(error: Exception) -> str:
     what = FOREIGN.get(type(error).__module__.partition(".")[0])
     reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
     return f"{what} failed: {reason}. `promptmill doctor` looks for the reason." if what else ""
+
+
+def tell_file(error: Exception) -> str:
+    """What a file or folder means that cannot be used; empty where the error names none."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return ""
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename} cannot be used ({reason}): see its rights and its disk, then try again."

@@ -71,6 +71,17 @@ def test_an_error_is_a_sentence(promptmill: Call, words: list[str], exit_code: i
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "words", [["history"], ["doctor"], ["models", "list"], ["txt2img", "--prompt", "a cat", "--plms"]]
+)
+def test_a_home_that_is_a_file_is_a_sentence(home: Path, promptmill: Call, words: list[str]) -> None:
+    home.write_text("no folder")
+    result = promptmill(*words)
+    assert result.exit_code == 1
+    assert "cannot be" in result.output
+    assert not isinstance(result.exception, OSError)
+
+
 def test_a_damaged_ledger_is_a_sentence(home: Path, promptmill: Call) -> None:
     home.mkdir()
     (home / "ledger.sqlite3").write_bytes(b"no database at all" * 1000)
