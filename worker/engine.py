@@ -354,7 +354,7 @@ class Engine:
         if pixels is None:
             return self._fail([request], flight.error or NonFiniteImage("The image came out as NaN or infinity."))
         self.progress.images += 1
-        request.future.set_result(picture_of(self.renderer, flight, pixels, safety_score))
+        request.future.set_result(picture_of(self.renderer.checkpoint, flight, pixels, safety_score))
 
     def _shrink(self, requests: list[Request], error: torch.OutOfMemoryError) -> None:
         """Go on with less room; the latents are as they were, for no sampler has stepped."""

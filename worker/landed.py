@@ -3,7 +3,8 @@
 import time
 from collections.abc import Callable, Container, Iterator
 
-from worker.rendering import AnyRenderer, InFlight
+from worker.opened import OpenedCheckpoint
+from worker.rendering import InFlight
 from worker.request import Request
 from worker.sample import Picture, Pixels, Shape
 
@@ -46,9 +47,10 @@ class Landed:
                 self._by_shape.pop(shape, None)
 
 
-def picture_of(renderer: AnyRenderer, flight: InFlight, pixels: Pixels, safety_score: float | None) -> Picture:
+def picture_of(
+    checkpoint: OpenedCheckpoint, flight: InFlight, pixels: Pixels, safety_score: float | None = None
+) -> Picture:
     """What became of a flight, with its provenance."""
-    checkpoint = renderer.checkpoint
     return Picture(
         pixels=pixels,
         seconds=time.monotonic() - flight.started,

@@ -16,8 +16,10 @@ from configs.settings import Settings
 from worker.call_rows import read_rows
 from worker.checkpoints import Checkpoint, open_checkpoint
 from worker.errors import NonFiniteImage, OutOfMemory
+from worker.landed import picture_of
 from worker.layout import Layout
 from worker.memory import release_memory
+from worker.opened import OpenedCheckpoint
 from worker.plain import PlainCheckpoint
 from worker.plain_renderer import PlainRenderer
 from worker.predictor import Predictor
@@ -204,17 +206,7 @@ def _render_plain(checkpoint: PlainCheckpoint, making: Making, sample: Sample) -
     return _picture(checkpoint, flights[0], flights[0].pixels)
 
 
-def _picture(checkpoint: Checkpoint | PlainCheckpoint, flight: InFlight, pixels: Pixels | None) -> Picture:
+def _picture(checkpoint: OpenedCheckpoint, flight: InFlight, pixels: Pixels | None) -> Picture:
     if pixels is None:
         raise flight.error or NonFiniteImage("The image came out as NaN or infinity.")
-    return Picture(
-        pixels=pixels,
-        seconds=0.0,
-        rows=flight.rows,
-        images=flight.images,
-        exact=flight.exact,
-        device=checkpoint.device_name,
-        dtype=flight.dtype,
-        checkpoint_hash=checkpoint.hash,
-        variant=flight.variant,
-    )
+    return picture_of(checkpoint, flight, pixels)
