@@ -5,10 +5,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import itemgetter
 from typing import Any
 
-from msgspec import json
 from sqlalchemy import Engine, Table, Update, and_, case, delete, exists, insert, literal, or_, select, tuple_, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import IntegrityError
@@ -35,14 +33,11 @@ from db.models import (
     Worker,
     WorkerState,
 )
+from db.new_jobs import insert_jobs
 from db.patience import patiently
 
 #: Ids in one statement: databases limit its variables.
 SLICE = 100
-#: Columns of a new job that hold JSON.
-IN_JSON = ("tags", "noise", "template")
-#: What every job begins with.
-NEW_JOB = {"state": JobState.QUEUED.value, "attempts": 0, "fence": 0}
 #: Seconds for which a dead worker is remembered.
 MOURNING = 86_400.0
 
@@ -93,7 +88,6 @@ class Ledger:
 
     def add_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> None:
         """Record queued jobs of a batch that is not open yet, in one transaction. All have the same columns."""
-        statement, rows = self._compile_jobs(jobs)
         first = and_(*(JOBS.c[name] == jobs[0][name] for name in ("batch_id", "line", "image_index")))
         tried = False
 
@@ -103,17 +97,9 @@ class Ledger:
                 # A connection that breaks in a commit leaves open whether it was done.
                 if not (tried and connection.execute(select(Job.id).where(first)).first()):
                     tried = True
-                    connection.exec_driver_sql(statement, rows)
+                    insert_jobs(connection, jobs)
 
         patiently(write)
-
-    def _compile_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> tuple[str, Any]:
-        """The insert as the driver takes it: SQLAlchemy's own handling of each row costs more than the insert."""
-        statement = insert(JOBS).compile(dialect=self.engine.dialect, column_keys=[*jobs[0], *NEW_JOB])
-        rows = ({**job, **_encoded(job), **NEW_JOB} for job in jobs)
-        if statement.positional:
-            return str(statement), list(map(itemgetter(*statement.positiontup or ()), rows))
-        return str(statement), list(rows)
 
     def open_batch(self, batch_id: int) -> None:
         """All jobs are recorded: from now on they may be sent and started."""
@@ -355,11 +341,6 @@ class Ledger:
                 return list(connection.execute(statement).all())
 
         return patiently(write)
-
-
-def _encoded(job: Mapping[str, Any]) -> dict[str, str]:
-    """The columns that hold JSON, as the driver takes them."""
-    return {name: json.encode(job[name]).decode() for name in IN_JSON if job.get(name) is not None}
 
 
 def _held(claims: Sequence[Claim]) -> Any:

@@ -5,7 +5,6 @@ Nothing of it is done that was not asked for: without a mode, braces are text.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Any, NamedTuple
 
@@ -55,6 +54,8 @@ class Expansion:
         self._chosen = tuple(self._known_style(name) for name in wanted.styles)
         wildcards = Wildcards(wanted.wildcards) if wanted.wildcards and wanted.mode else None
         self._reader = TemplateReader(wanted.mode, wildcards) if wanted.mode else None
+        asked = wanted.mode, wanted.styles_file, wanted.prepend, wanted.append, wanted.append_negative
+        self._idle = not (any(asked) or wanted.sweeps.names)
 
     @property
     def multiplies(self) -> bool:
@@ -74,12 +75,6 @@ class Expansion:
         if self.wanted.sweeps.names or [_text(node) for node in nodes] != list(before.values()):
             origin = self._origin(before, added, styles, templates)
         return Record(self, line, values, nodes, origin)
-
-    @property
-    def _idle(self) -> bool:
-        wanted = self.wanted
-        asked = wanted.mode, wanted.styles_file, wanted.prepend, wanted.append, wanted.append_negative
-        return not (any(asked) or wanted.sweeps.names)
 
     def looks_like_one(self, text: str) -> bool:
         """Whether a prompt is a template, as it seems, and is taken as text."""
@@ -138,8 +133,7 @@ class Expansion:
         return {name: value for name, value in found.items() if value or value == 0}
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A record of a prompt file, on its way to be rows.
 
     ``nodes`` are its prompt and its negative prompt. Without an origin it is one row, and that as it stands.
@@ -154,6 +148,8 @@ class Record:
     @property
     def jobs(self) -> int:
         """How many jobs it is; nothing is expanded to know it."""
+        if self.origin is None:
+            return int(self.values["num_images"])
         return min(CEILING, self._prompts * self._images * self.expansion.wanted.sweeps.count)
 
     def rows(self) -> Iterator[Expanded]:

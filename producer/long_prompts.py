@@ -26,8 +26,9 @@ SHOWN = 300
 
 def losses(parameters: Parameters) -> Iterator[tuple[str, str]]:
     """The columns whose text will be cut off, and what of it is lost."""
-    for name in ("prompt", "negative_prompt"):
-        text = getattr(parameters, name)
+    for name, text in (("prompt", parameters.prompt), ("negative_prompt", parameters.negative_prompt)):
+        if _surely_fits(text):
+            continue
         parts = _parts(text) if name == "prompt" and parameters.weights else [text]
         if lost := " … ".join(filter(None, (excess(part, parameters.model) for part in parts))):
             shown = lost if len(lost) <= SHOWN else f"{lost[:SHOWN]}…"
@@ -36,10 +37,14 @@ def losses(parameters: Parameters) -> Iterator[tuple[str, str]]:
 
 def excess(text: str, model: str) -> str:
     """The end of a text that the model's text encoder does not read; nothing where it is another kind than CLIP's."""
-    # No token is shorter than a letter.
-    if (text.isascii() and len(text) <= ROOM) or way_of(model) is Way.PLAIN:
+    if _surely_fits(text) or way_of(model) is Way.PLAIN:
         return ""
     return _reader(checkpoint_path(model)).excess(text)
+
+
+def _surely_fits(text: str) -> bool:
+    # No token is shorter than a letter.
+    return len(text) <= ROOM and text.isascii()
 
 
 class Reader:

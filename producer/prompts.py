@@ -34,6 +34,12 @@ OPTIONS_HINT = "has options in it, which are taken as text; lines of options beg
 SWEPT_OVER = "is swept; what the cells of this column say is not heeded"
 Values = dict[str, Any]
 """Parameters by name, each of its own type."""
+TEXTS = {"prompt": None, "negative_prompt": None}
+"""In these the rows of most files differ, and in nothing else."""
+GIVEN = ("width", "height", "sampler")
+"""What a row gets that lacks it."""
+OF_ITS_OWN = ("init_image", "size", "compat", "weights")
+"""With any of these a row is looked at for itself, however like it is to the one before."""
 
 
 class Row(Struct, frozen=True, omit_defaults=True):
@@ -98,6 +104,7 @@ class PromptFile:
         """Images by width and height; complete once it is checked."""
         self.name = self._source.name
         self.sha256 = self._source.sha256
+        self._like, self._given = Values(), Values()
         self._jobs = 0
         self._checked = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its PromptFile
         weakref.finalize(self, self._checked.close)
@@ -203,7 +210,7 @@ class PromptFile:
             key = column.name or column.heading
             # A bad prompt is not a missing one.
             target[key] = None
-            if self._unheeded.intersection(column.gives):
+            if self._unheeded and self._unheeded.intersection(column.gives):
                 self._unheeded.difference_update(column.gives)
                 self.warnings.add(line, column.heading, SWEPT_OVER)
             try:
@@ -218,6 +225,16 @@ class PromptFile:
 
     def _resolve(self, values: Values) -> list[tuple[str, str]]:
         """Give a row what it lacks; what is wrong with its pictures, or else with its parameters together."""
+        like = {**values, **TEXTS}
+        if like == self._like:
+            values.update(self._given)
+            return []
+        problems = self._find_problems(values)
+        if not (problems or any(map(like.get, OF_ITS_OWN))):
+            self._like, self._given = like, {name: values[name] for name in GIVEN}
+        return problems
+
+    def _find_problems(self, values: Values) -> list[tuple[str, str]]:
         if faults := list(find_faults(values, self._roots)):
             return faults
         try:

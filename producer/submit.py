@@ -3,6 +3,7 @@
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
@@ -29,8 +30,10 @@ from producer.wanted import take_wanted
 INSERT_SIZE = 5_000
 #: The last jobs of a batch go out in smaller chunks, so that every GPU gets some of them.
 TAIL, TAIL_SIZE = 64, 4
-#: Drawn seeds are this short so that people can read them out; given ones may be longer.
-DRAWN_SEEDS = 2**32
+#: Bytes of a drawn seed, so few that people can read it out; given ones may be longer.
+SEED_BYTES = 4
+#: Seeds drawn at a time: the system is slow to give a few bytes, and quick to give many.
+DRAWN = 4096
 SEEDS = 2**63
 
 
@@ -119,14 +122,24 @@ def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
     """Record the batch with all its jobs, and open it; when anything stops that, nothing of it is left."""
     batch_id = ledger.create_batch(submission.batch)
     try:
-        jobs = resolve_jobs(submission, batch_id)
-        while part := list(islice(jobs, INSERT_SIZE)):
-            ledger.add_jobs(part)
+        _record_jobs(resolve_jobs(submission, batch_id), ledger)
         ledger.open_batch(batch_id)
     except BaseException:
         ledger.discard_batch(batch_id)
         raise
     return queries.find_batch(ledger.engine, str(batch_id))
+
+
+def _record_jobs(jobs: Iterator[dict[str, Any]], ledger: Ledger) -> None:
+    """A part of them is written while the next is made."""
+    with ThreadPoolExecutor(1, "record") as writer:
+        writing: Future[None] | None = None
+        while part := list(islice(jobs, INSERT_SIZE)):
+            if writing:
+                writing.result()
+            writing = writer.submit(ledger.add_jobs, part)
+        if writing:
+            writing.result()
 
 
 def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, Any]]:
@@ -150,13 +163,20 @@ class Draws:
 
     def __init__(self) -> None:
         self._of, self._drawn = (0, 0), 0
+        self._stock: Iterator[int] = iter(())
 
     def __call__(self, row: Row) -> int:
         if row.parameters.seed is not None:
             return row.parameters.seed
         if (row.line, row.number) != self._of:
-            self._of, self._drawn = (row.line, row.number), secrets.randbelow(DRAWN_SEEDS)
+            self._of, self._drawn = (row.line, row.number), self._draw()
         return self._drawn
+
+    def _draw(self) -> int:
+        if (seed := next(self._stock, None)) is None:
+            self._stock = iter(memoryview(secrets.token_bytes(SEED_BYTES * DRAWN)).cast("I"))
+            seed = next(self._stock)
+        return seed
 
 
 def content_keys(row: Row, submission: Submission) -> list[bytes]:

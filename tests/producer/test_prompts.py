@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from configs.settings import DEFAULTS, read_toml
 from producer.columns import ALIASES
+from producer.errors import InvalidPromptFile
 from producer.prompts import PromptFile, Row
 
 JOB = read_toml(DEFAULTS)["job"]
@@ -146,6 +147,28 @@ def test_a_tag_that_is_nearly_a_parameter_is_warned_of_once(tmp_path: Path) -> N
     file.check()
     (problem,) = file.warnings.problems
     assert str(problem).endswith("a.csv:2: stpes: is no parameter and kept as a tag; write steps if that is meant")
+
+
+def test_a_row_like_the_one_before_is_what_it_is_alone(read: Read, picture: Path) -> None:
+    plain = ["", "", "", "", "", ""]
+    others = [("30", 0), ("7", 1), ("Euler a", 2), ("64x128", 3), ("-", 4), ("on", 5), (picture.name, 6)]
+    rows = [["a", *plain, ""], ["b", *plain, ""]]
+    for cell, place in others:
+        row = [*plain, ""]
+        row[place] = cell
+        rows += [["c", *row], ["d", *row], ["e", *plain, ""]]
+    header = "prompt,steps,seed,sampler,size,negative,weights,init_image\n"
+    together = read(header + "".join(",".join(row) + "\n" for row in rows))
+    alone = [read(header + ",".join(row) + "\n")[0] for row in rows]
+    assert [row.parameters for row in together] == [row.parameters for row in alone]
+
+
+def test_a_wrong_row_is_found_among_like_ones(tmp_path: Path) -> None:
+    path = tmp_path / "cats.csv"
+    path.write_text("prompt,width,seed\n" + "cat,,\n" * 3 + f"cat,,{2**63}\n" + "cat,,\n" + "cat,65,\n" * 2)
+    with pytest.raises(InvalidPromptFile) as refused:
+        PromptFile(path, defaults=JOB).check()
+    assert [problem.line for problem in refused.value.problems] == [5, 7, 8]
 
 
 def test_an_init_image_is_looked_for_beside_the_prompt_file(read: Read, picture: Path) -> None:
