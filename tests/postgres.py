@@ -35,12 +35,16 @@ def programs() -> Path | None:
 
 
 class Server:
-    """A server that runs within the block. It cannot run as root, and is somebody else's then."""
+    """A server that runs within the block. It cannot run as root, and is somebody else's then.
 
-    def __init__(self, programs: Path, settings: Sequence[str] = FORGETFUL) -> None:
+    What it is told is kept in ``data`` for the next time, if that is given.
+    """
+
+    def __init__(self, programs: Path, settings: Sequence[str] = FORGETFUL, data: Path | None = None) -> None:
         self._programs, self._settings = programs, settings
         # Short: a socket's name may have 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))
+        self._data, self._kept = data or self.folder / "data", data is not None
         switch = ("--reuid=nobody", "--clear-groups", "--pdeathsig=TERM")
         self._prefix = [str(shutil.which("setpriv")), *switch] if os.getuid() == 0 else []
         if self._prefix:
@@ -48,20 +52,27 @@ class Server:
         self._databases = 0
 
     def __enter__(self) -> "Server":
-        options = ("--username", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        command = [*self._prefix, self._programs / "initdb", "-D", self.folder / "data", *options]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+        if not (self._data / "PG_VERSION").exists():
+            self._make()
         self.start()
         return self
 
+    def _make(self) -> None:
+        self._data.mkdir(mode=0o700)
+        if self._prefix:
+            shutil.chown(self._data, "nobody")
+        options = ("--username", USER, "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+        command = [*self._prefix, self._programs / "initdb", "-D", self._data, *options]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop(signal.SIGQUIT)
+        self.stop(signal.SIGINT if self._kept else signal.SIGQUIT)
         shutil.rmtree(self.folder)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         settings = [word for setting in ("listen_addresses=", *self._settings) for word in ("-c", setting)]
-        command = ["-D", str(self.folder / "data"), "-k", str(self.folder), *settings]
+        command = ["-D", str(self._data), "-k", str(self.folder), *settings]
         with (self.folder / "log").open("ab") as log:
             self._process = start_child([*self._prefix, str(self._programs / "postgres"), *command], log=log)
         ready = [self._programs / "pg_isready", "--quiet", "--host", self.folder]
@@ -76,6 +87,14 @@ class Server:
     def url(self, database: str) -> str:
         place = URL.create("postgresql+psycopg", USER, database=database, query={"host": str(self.folder)})
         return place.render_as_string(hide_password=False)
+
+    def database(self, name: str) -> str:
+        """The URL of the database of that name, which is made where there is none."""
+        with self._administration.connect() as connection:
+            known = connection.scalars(text("SELECT datname FROM pg_database")).all()
+        if name not in known:
+            self._execute(f"CREATE DATABASE {name}")
+        return self.url(name)
 
     def empty(self) -> str:
         """The URL of a database without tables."""
