@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from sqlalchemy import Engine, Row, Select, exists, func, select, text
@@ -99,8 +99,9 @@ def chunks(engine: Engine, batch_id: int) -> Iterator[tuple[int, list[int]]]:
     """The batch's queued jobs as (chunk number, job ids), chunk by chunk."""
     queued = Job.state == JobState.QUEUED
     statement = select(Job.id, Job.chunk).where(Job.batch_id == batch_id, queued)
-    for number, rows in groupby(paged(engine, statement), key=attrgetter("chunk")):
-        yield number, [row.id for row in rows]
+    # By place: names cost a million rows four seconds.
+    for number, rows in groupby(paged(engine, statement), key=itemgetter(1)):
+        yield number, list(map(itemgetter(0), rows))
 
 
 def jobs_to_make(engine: Engine, job_ids: Sequence[int]) -> Sequence[Row[Any]]:
