@@ -40,10 +40,15 @@ COLUMNS: Mapping[str, ColumnElement[Any]] = {
 IN_TEXT = {"text": ("prompt", "negative_prompt"), "prompt": ("prompt",), "negative": ("negative_prompt",)}
 
 
-def conditions(engine: Engine, query: Query) -> Iterator[ColumnElement[bool]]:
-    """What must hold of ``job``, outer-joined with ``image``."""
+def conditions(engine: Engine, query: Query, *, one_by_one: bool = False) -> Iterator[ColumnElement[bool]]:
+    """What must hold of ``job``, outer-joined with ``image``; by the rows alone, where they are read one by one."""
     for term in query.terms:
-        yield _holds(term, partial(_condition, engine, term.field))
+        # No index tells which jobs do not have a word.
+        yield _holds(term, partial(_condition, engine, term.field, one_by_one or _is_read(engine, term)))
+
+
+def _is_read(engine: Engine, term: Term) -> bool:
+    return term.excluded and engine.dialect.name != "sqlite"
 
 
 def tally_conditions(query: Query) -> tuple[ColumnElement[bool], bool]:
@@ -81,9 +86,9 @@ def _holds(term: Term, condition: Condition) -> ColumnElement[bool]:
     return not_(func.coalesce(holds, false())) if term.excluded else holds
 
 
-def _condition(engine: Engine, field: str, span: Span) -> ColumnElement[bool]:
+def _condition(engine: Engine, field: str, one_by_one: bool, span: Span) -> ColumnElement[bool]:
     if field in IN_TEXT:
-        return words_match(engine, IN_TEXT[field], str(span.low))
+        return words_match(engine, IN_TEXT[field], str(span.low), one_by_one=one_by_one)
     if field.startswith("tag."):
         return tag(engine, field.removeprefix("tag.")) == str(span.low)
     return SPECIAL[field](span) if field in SPECIAL else _within(COLUMNS[field])(span)

@@ -5,12 +5,13 @@ writer at a time, ids are committed in order, and the largest indexed id tells w
 are not in order, so there the database itself keeps the index.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, Text, cast, column, func, or_, select, table, text
+from sqlalchemy import ColumnElement, Engine, Select, Text, and_, cast, column, func, or_, select, table, text
 
-from db.models import Job
+from db.models import JOBS, Job
 from db.patience import patiently
 
 #: Jobs that are indexed in one transaction: workers wait for it.
@@ -24,6 +25,8 @@ _BEHIND = text(f"SELECT coalesce((SELECT max(id) FROM job), 0) > ({_INDEXED})") 
 _FOUND: Any = table("job_text", column("rowid"), column("job_text"))
 #: The id of a job in the index of SQLite.
 ROWID: ColumnElement[int] = _FOUND.c.rowid
+#: A phrase whose letters are all in a prompt that has its words. PostgreSQL passes over parts of others, as of URLs.
+_PLAIN = re.compile(r"[A-Za-z0-9 ,-]+\*?")
 
 
 def catch_up(engine: Engine) -> None:
@@ -42,18 +45,29 @@ def _is_behind(engine: Engine) -> bool:
         return bool(connection.execute(_BEHIND).scalar())
 
 
-def words_match(engine: Engine, columns: Sequence[str], phrase: str) -> ColumnElement[bool]:
-    """Whether the words of the phrase stand together in one of the columns; of the last one, with a *, the start."""
+def words_match(
+    engine: Engine, columns: Sequence[str], phrase: str, *, one_by_one: bool = False
+) -> ColumnElement[bool]:
+    """Whether the words of the phrase stand together in one of the columns; of the last one, with a *, the start.
+
+    The index of words answers, unless the jobs are to be read one by one.
+    """
     if not any(character.isalnum() for character in phrase):
         return or_(*(Job[name].contains(phrase, autoescape=True) for name in columns))
     if engine.dialect.name == "sqlite":
-        return _in_sqlite(columns, phrase)
-    return or_(*(_vector(name).op("@@")(_tsquery(phrase)) for name in columns))
+        return _in_sqlite(columns, phrase, one_by_one=one_by_one)
+    letters = _letters(phrase) if one_by_one else []
+    return or_(*(and_(*map(Job[name].ilike, letters), _vector(name).op("@@")(_tsquery(phrase))) for name in columns))
 
 
-def _in_sqlite(columns: Sequence[str], phrase: str) -> ColumnElement[bool]:
+def _letters(phrase: str) -> list[str]:
+    """What a text that has the phrase is like: to see that takes a tenth of the time of finding its words."""
+    return [f"%{word}%" for word in re.findall(r"\w+", phrase)] if _PLAIN.fullmatch(phrase) else []
+
+
+def _in_sqlite(columns: Sequence[str], phrase: str, *, one_by_one: bool) -> ColumnElement[bool]:
     found = select(_FOUND.c.rowid).where(_FOUND.c.job_text.op("MATCH")(_expression(columns, phrase)))
-    return Job.id.in_(found)
+    return found.where(_FOUND.c.rowid == Job.id).correlate(JOBS).exists() if one_by_one else Job.id.in_(found)
 
 
 def _expression(columns: Sequence[str], phrase: str) -> str:

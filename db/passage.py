@@ -1,10 +1,11 @@
 """Which ids a search looks through, and in what order: a page of fifty must not cost a million rows.
 
 What is rare is counted in its index, only so far as to see that it is rare, and then leads. Of what is common, a page
-is soon found next to where it begins. For the rest the tallies tell which blocks can have any.
+is soon found next to where it begins. For the rest the tallies tell which blocks can have any. PostgreSQL is asked
+first how many it expects, by its statistics: a wrong guess makes a search slower, and finds the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, and_, any_, func, literal, select, true
@@ -12,16 +13,25 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, and_, a
 from db.blocks import catch_up, stretches
 from db.conditions import id_bounds, indexed, tally_conditions
 from db.models import JOBS, Job
-from db.reading import read, read_by_values, snapshot
+from db.reading import guess, read, read_by_values, snapshot
 from db.terms import Query
 
 #: Jobs that are looked through before anything is asked of the tallies.
-NEXT = 65_536
+NEXT = 16_384
 #: Jobs of one term that its index leads to. A term that has more is soon found without.
 RARE = 5_000
 #: The same of words in PostgreSQL. Those of the first are read one by one, which is slow there.
-WORDS_NEXT, WORDS_RARE = (512, 8192, 65_536), 1_500
+WORDS_NEXT, WORDS_RARE = (1024, 8192, 65_536), 1_500
+#: How many times as many may be expected of what is still counted.
+DOUBT = 16
 Rows = TypeVar("Rows", bound=tuple[Any, ...])
+
+
+class Words(NamedTuple):
+    """That a job has some words: as the index of words tells it, and as the job's row does."""
+
+    indexed: ColumnElement[bool]
+    one_by_one: ColumnElement[bool]
 
 
 class Stretch(NamedTuple):
@@ -43,21 +53,24 @@ class Stretch(NamedTuple):
 def passage(
     engine: Engine,
     query: Query,
-    words: ColumnElement[bool] | None = None,
+    words: Sequence[Words] = (),
     *,
+    led: bool = False,
     after: int | None = None,
     ascending: bool = False,
 ) -> Iterator[Stretch]:
     """The stretches with all that a query may find beyond ``after``, in order.
 
-    ``words`` is what the stretches are to ask too, in the way that suits each.
+    ``words`` are what the stretches are to ask too, in the way that suits each. There is but one where the search is
+    led to nothing but what it finds, in order.
     """
     low, high = _bounds(engine, query, after, ascending=ascending)
-    if (rare := _rare(engine, query, low, high)) is not None:
-        yield Stretch(low, high, rare if words is None else and_(words, rare))
-    elif words is not None:
+    rare = None if led else _rare(engine, query, low, high)
+    if rare is not None:
+        yield Stretch(low, high, and_(rare, *(some.one_by_one for some in words)))
+    elif words:
         yield from _by_words(engine, words, low, high, ascending=ascending)
-    elif high - low < NEXT:
+    elif led or high - low < NEXT:
         yield Stretch(low, high)
     else:
         near, rest = _cut(low, high, NEXT, ascending=ascending)
@@ -72,19 +85,32 @@ def _cut(low: int, high: int, size: int, *, ascending: bool) -> tuple[tuple[int,
     return (max(high - size + 1, low), high), (low, high - size)
 
 
-def _by_words(engine: Engine, words: ColumnElement[bool], low: int, high: int, *, ascending: bool) -> Iterator[Stretch]:
+def _by_words(engine: Engine, words: Sequence[Words], low: int, high: int, *, ascending: bool) -> Iterator[Stretch]:
     """In PostgreSQL, which would read a million prompts in order of id where it takes words for common."""
+    if (rare := _rarest(engine, words, low, high)) is not None:
+        yield Stretch(low, high, rare)
+        return
+    every = and_(*(some.indexed for some in words))
     for number, size in enumerate(WORDS_NEXT):
         near, (low, high) = _cut(low, high, size, ascending=ascending)
-        yield Stretch(*near, Job.id.in_(_with_words(words, *near)) if number else words)
+        read = and_(*(some.one_by_one for some in words))
+        yield Stretch(*near, Job.id.in_(_with_words(every, *near)) if number else read)
         if low > high:
             return
-        if number == 1:
-            few = _few(engine, _with_words(words, low, high), WORDS_RARE)
-            if few is not None:
-                yield Stretch(low, high, few)
-                return
-    yield Stretch(low, high, Job.id.in_(_with_words(words, low, high)))
+        if number == 1 and (few := _few(engine, _with_words(every, low, high), WORDS_RARE)) is not None:
+            yield Stretch(low, high, few)
+            return
+    yield Stretch(low, high, Job.id.in_(_with_words(every, low, high)))
+
+
+def _rarest(engine: Engine, words: Sequence[Words], low: int, high: int) -> ColumnElement[bool] | None:
+    """That a job is one of those of the rarest words, if those are few, and has the others."""
+    some = {number: _with_words(one.indexed, low, high) for number, one in enumerate(words)}
+    expected, rarest = min((guess(engine, ids), number) for number, ids in some.items())
+    few = _few(engine, some[rarest], WORDS_RARE) if expected <= WORDS_RARE * DOUBT else None
+    if few is None:
+        return None
+    return and_(few, *(one.one_by_one for number, one in enumerate(words) if number != rarest))
 
 
 def _with_words(words: ColumnElement[bool], low: int, high: int) -> Select[Any]:
@@ -114,7 +140,8 @@ def _bounds(engine: Engine, query: Query, after: int | None, *, ascending: bool)
 
 def _rare(engine: Engine, query: Query, low: int, high: int) -> ColumnElement[bool] | None:
     """That a job is one of those of a term that has few."""
-    found = (_few(engine, ids, RARE) for ids in indexed(query, low, high))
+    likely = (ids for ids in indexed(query, low, high) if guess(engine, ids) <= RARE * DOUBT)
+    found = (_few(engine, ids, RARE) for ids in likely)
     return next((few for few in found if few is not None), None)
 
 

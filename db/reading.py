@@ -26,6 +26,16 @@ def read_by_values(engine: Engine, statement: Executable) -> Sequence[Row[Any]]:
         return connection.execute(statement).all()
 
 
+def guess(engine: Engine, statement: Select[Any]) -> float:
+    """How many rows PostgreSQL expects of a select; 0 in SQLite, which does not say."""
+    if engine.dialect.name != "postgresql":
+        return 0.0
+    compiled = statement.compile(engine, compile_kwargs={"render_postcompile": True})
+    with engine.connect().execution_options(readonly=True) as connection:
+        plan: Any = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {compiled}", compiled.params).scalar()
+    return float(plan[0]["Plan"]["Plan Rows"])
+
+
 def snapshot(engine: Engine) -> Connection:
     """A connection that sees the ledger as it is now, whatever is written meanwhile."""
     connection = engine.connect().execution_options(readonly=True)

@@ -10,7 +10,7 @@ from db import job_text
 from db.conditions import IN_TEXT, conditions
 from db.job_text import ROWID
 from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job
-from db.passage import passage
+from db.passage import Words, passage
 from db.reading import read_by_values
 from db.terms import Query, Span, Term, Value, term
 
@@ -65,7 +65,7 @@ def _in_order(
     ordered = asked.statement.order_by(asked.key.asc() if ascending else asked.key.desc())
     last = after.job_id if after else None
     found: list[Row[Any]] = []
-    for stretch in passage(engine, query, asked.words, after=last, ascending=ascending):
+    for stretch in passage(engine, query, asked.words, led=asked.led, after=last, ascending=ascending):
         found += read_by_values(engine, stretch.within(ordered, asked.key).limit(limit - len(found)))
         if len(found) == limit:
             break
@@ -77,7 +77,7 @@ def count(engine: Engine, query: Query, at_most: int = 10_000) -> int:
     prepare(engine, query)
     asked = _ask(engine, query, select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id))
     found = 0
-    for stretch in passage(engine, query, asked.words):
+    for stretch in passage(engine, query, asked.words, led=asked.led):
         some = stretch.within(asked.statement, asked.key).limit(at_most - found)
         found += read_by_values(engine, select(func.count()).select_from(some.subquery()))[0][0]
         if found == at_most:
@@ -90,7 +90,9 @@ class Asked(NamedTuple):
 
     statement: Select[Any]
     key: ColumnElement[int]
-    words: ColumnElement[bool] | None = None
+    words: Sequence[Words] = ()
+    #: Whether the index that leads has no others beside the jobs that are found.
+    led: bool = False
 
 
 def _ask(engine: Engine, query: Query, statement: Select[Any]) -> Asked:
@@ -106,9 +108,10 @@ def _ask(engine: Engine, query: Query, statement: Select[Any]) -> Asked:
     rest = Query(tuple(term for term in query.terms if term not in leading))
     statement = statement.where(*conditions(engine, rest))
     if engine.dialect.name != "sqlite":
-        return Asked(statement, Job.id, and_(*conditions(engine, Query(leading))))
+        ways = (conditions(engine, Query(leading), one_by_one=way) for way in (False, True))
+        return Asked(statement, Job.id, [Words(*some) for some in zip(*ways, strict=True)])
     phrases = [(IN_TEXT[term.field], [str(span.low) for span in term.wanted], term.excluded) for term in leading]
-    return Asked(job_text.listed(statement, phrases), ROWID)
+    return Asked(job_text.listed(statement, phrases), ROWID, led=not rest.terms)
 
 
 def _can_lead(term: Term, *, excluded: bool = False) -> bool:

@@ -26,6 +26,7 @@ PRAGMAS = (
     "trusted_schema=off",
 )
 #: Of a connection to PostgreSQL: a dead server or way to it is noticed, and no transaction waits or idles for ever.
+#: No statement here runs so long that compiling it would pay; a costly guess would add a tenth of a second to a page.
 SERVER = {
     "connect_timeout": 10,
     "keepalives_idle": 30,
@@ -33,7 +34,7 @@ SERVER = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
     "application_name": "promptmill",
-    "options": "-c lock_timeout=30s -c idle_in_transaction_session_timeout=10min",
+    "options": "-c lock_timeout=30s -c idle_in_transaction_session_timeout=10min -c jit=off",
 }
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 

@@ -45,6 +45,8 @@ def test_pages_in_another_order_leave_none_out_where_values_are_equal(ledger: Le
         ('"red circle"', {"prompt": "Red circle"}, {"prompt": "a circle, red"}),
         ("circ*", {"prompt": "circles"}, {"prompt": "a square"}),
         ("-circle", {"prompt": "a square"}, {"prompt": "a circle"}),
+        ('red -"CIRCLE on blue"', {"prompt": "red: on a blue circle"}, {"prompt": "Red Circle, on blue"}),
+        ("red -café -circ*", {"prompt": "red tea"}, {"prompt": "red café, circles"}),
         ("negative:blurry", {"negative_prompt": "blurry"}, {"prompt": "blurry"}),
         ("blurry", {"negative_prompt": "blurry"}, {}),
         ("';--", {"prompt": "x ';-- y"}, {"prompt": "100 axb"}),
