@@ -30,8 +30,8 @@ from producer.wanted import take_wanted
 INSERT_SIZE = 5_000
 #: The last jobs of a batch go out in smaller chunks, so that every GPU gets some of them.
 TAIL, TAIL_SIZE = 64, 4
-#: Bytes of a drawn seed, so few that people can read it out; given ones may be longer.
-SEED_BYTES = 4
+#: Drawn seeds are this short so that people can read them out; given ones may be longer.
+DRAWN_SEEDS, SEED_BYTES = 2**32, 4
 #: Seeds drawn at a time: the system is slow to give a few bytes, and quick to give many.
 DRAWN = 4096
 SEEDS = 2**63
