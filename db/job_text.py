@@ -52,12 +52,23 @@ def words_match(
 
     The index of words answers, unless the jobs are to be read one by one.
     """
-    if not any(character.isalnum() for character in phrase):
+    if not _has_words(phrase):
         return or_(*(Job[name].contains(phrase, autoescape=True) for name in columns))
     if engine.dialect.name == "sqlite":
         return _in_sqlite(columns, phrase, one_by_one=one_by_one)
     letters = _letters(phrase) if one_by_one else []
     return or_(*(and_(*map(Job[name].ilike, letters), _vector(name).op("@@")(_tsquery(phrase))) for name in columns))
+
+
+def ids(engine: Engine, columns: Sequence[str], phrases: Sequence[str]) -> Select[Any]:
+    """The jobs that have one of the phrases, by the index of words."""
+    if engine.dialect.name == "sqlite" and all(map(_has_words, phrases)):
+        return select(_FOUND.c.rowid).where(_FOUND.c.job_text.op("MATCH")(_any(columns, phrases)))
+    return select(Job.id).where(or_(*(words_match(engine, columns, phrase) for phrase in phrases)))
+
+
+def _has_words(phrase: str) -> bool:
+    return any(map(str.isalnum, phrase))
 
 
 def _letters(phrase: str) -> list[str]:

@@ -139,7 +139,15 @@ JOBS = Table(
     #: Seeds are random. One by one, in parts, so that a new job's place is near those of the last ones, and is written
     #: with them: among a million it would cost as much as the job.
     Index("job_seed", text(f"(id >> {SEEDS})"), "seed"),
-    Index("job_steps_scale", "steps", "scale", "id"),
+    Index("job_steps", "steps", "id"),
+    Index("job_scale", "scale", "id"),
+    Index(
+        "job_finished",
+        "finished_at",
+        "id",
+        sqlite_where=text("finished_at IS NOT NULL"),
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
     Index("job_state", "state", "id"),
     Index(
         "job_lease",
@@ -186,7 +194,7 @@ IMAGES = Table(
     _needed("versions", JSON),
     _needed("created_at", Double),
     Index("image_created", "created_at"),
-    Index("image_seconds", "seconds"),
+    Index("image_seconds", "seconds", "job_id"),
     Index(
         "image_flagged",
         "job_id",

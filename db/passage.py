@@ -8,7 +8,7 @@ first how many it expects, by its statistics: a wrong guess makes a search slowe
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Select, and_, any_, func, literal, select, true
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Engine, Row, Select, and_, any_, func, literal, select, true
 
 from db.blocks import catch_up, stretches
 from db.conditions import id_bounds, indexed, tally_conditions
@@ -64,7 +64,7 @@ def passage(
     ``words`` are what the stretches are to ask too, in the way that suits each. There is but one where the search is
     led to nothing but what it finds, in order.
     """
-    low, high = _bounds(engine, query, after, ascending=ascending)
+    low, high = bounds(engine, query, after, ascending=ascending)
     rare = None if led else _rare(engine, query, low, high)
     if rare is not None:
         yield Stretch(low, high, and_(rare, *(some.one_by_one for some in words)))
@@ -128,7 +128,8 @@ def _further(engine: Engine, query: Query, low: int, high: int, *, ascending: bo
     yield from (Stretch(*ends, plain=plain) for ends in (found if ascending else found[::-1]))
 
 
-def _bounds(engine: Engine, query: Query, after: int | None, *, ascending: bool) -> tuple[int, int]:
+def bounds(engine: Engine, query: Query, after: int | None = None, *, ascending: bool = False) -> tuple[int, int]:
+    """Between which ids the jobs are that a query may find beyond ``after``."""
     low, high = 0, read(engine, select(func.max(Job.id)))[0][0] or 0
     if after is not None:
         low, high = (after + 1, high) if ascending else (low, min(after - 1, high))
@@ -150,7 +151,16 @@ def _few(engine: Engine, ids: Select[Any], most: int) -> ColumnElement[bool] | N
     some = select(ids.subquery()).limit(most + 1)
     if engine.dialect.name == "sqlite":
         jobs = read(engine, select(func.count()).select_from(some.subquery()))[0][0]
-        return Job.id.in_(ids) if jobs <= most else None
+        return listed(engine, ids) if jobs <= most else None
+    found = read_by_values(engine, some)
+    return _one_of(found) if len(found) <= most else None
+
+
+def listed(engine: Engine, ids: Select[Any]) -> ColumnElement[bool]:
+    """That a job is one of these few."""
     # PostgreSQL may go through the whole ledger for a subquery, and not for a list.
-    listed = [row[0] for row in read_by_values(engine, some)]
-    return Job.id == any_(literal(listed, ARRAY(BigInteger))) if len(listed) <= most else None
+    return Job.id.in_(ids) if engine.dialect.name == "sqlite" else _one_of(read_by_values(engine, ids))
+
+
+def _one_of(rows: Sequence[Row[Any]]) -> ColumnElement[bool]:
+    return Job.id == any_(literal([row[0] for row in rows], ARRAY(BigInteger)))

@@ -1,36 +1,20 @@
 """Finds jobs by what is known of them: the terms of a query as conditions, and pages of what they find."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, select
 
 from db import job_text
 from db.conditions import IN_TEXT, conditions
 from db.job_text import ROWID
 from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job
+from db.orders import ORDERS, Page, Place, page
 from db.passage import Words, passage
 from db.reading import read_by_values
 from db.terms import Query, Span, Term, Value, term
 
-__all__ = ["Place", "Query", "Span", "Term", "Value", "count", "find", "prepare", "term", "with_image"]
-
-#: What a listing can be put in order by.
-ORDERS: Mapping[str, ColumnElement[Any]] = {
-    **{name: Job[name] for name in ("id", "seed", "steps", "scale")},
-    "finished": func.coalesce(Job.finished_at, 0.0),
-    "took": func.coalesce(Image.seconds, 0.0),
-    "bytes": func.coalesce(Image.bytes, 0),
-}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a page ended: the value it is in order by, and the id of its last job."""
-
-    value: Value
-    job_id: int
+__all__ = ["ORDERS", "Place", "Query", "Span", "Term", "Value", "count", "find", "prepare", "term", "with_image"]
 
 
 def find(
@@ -44,17 +28,10 @@ def find(
 ) -> Sequence[Row[Any]]:
     """Jobs with their images, in order; ``after`` is where the page before ended. Each row has its ``place``."""
     prepare(engine, query)
-    order = ORDERS[sort]
-    statement = with_image(order.label("place"))
+    statement = with_image(ORDERS[sort].value.label("place"))
     if sort == "id":
         return _in_order(engine, query, statement, limit, after, ascending=ascending)
-    keys = (order.asc(), Job.id.asc()) if ascending else (order.desc(), Job.id.desc())
-    # The ids alone are put in order: the rest of the rows would have to be read for every job that is passed over.
-    chosen = select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id).where(*conditions(engine, query))
-    if after is not None:
-        chosen = chosen.where(_beyond(order, after, ascending=ascending))
-    chosen = chosen.order_by(*keys).limit(limit).correlate(None)
-    return read_by_values(engine, statement.where(Job.id.in_(chosen)).order_by(*keys))
+    return page(engine, statement, Page(query, ORDERS[sort], limit, after, ascending))
 
 
 def _in_order(
@@ -130,9 +107,3 @@ def with_image(*more: ColumnElement[Any]) -> Select[Any]:
     image = [column.label(f"image_{column.name}") for column in IMAGES.columns if column.name not in ("id", "job_id")]
     statement = select(JOBS, Batch.name.label("batch"), *image, *more).join(BATCHES, Batch.id == Job.batch_id)
     return statement.outerjoin(IMAGES, Image.job_id == Job.id)
-
-
-def _beyond(order: ColumnElement[Any], after: Place, *, ascending: bool) -> ColumnElement[bool]:
-    further = order > after.value if ascending else order < after.value
-    later = Job.id > after.job_id if ascending else Job.id < after.job_id
-    return or_(further, and_(order == after.value, later))
