@@ -10,6 +10,7 @@ from typing import Any
 from configs.errors import InvalidParameter
 from configs.parameters import PARAMETERS, read_text
 from producer.problems import Report
+from producer.recorded_noise import NOISE_RECORD, read_noise
 
 ALIASES = {
     "prompt": "prompts text caption positive_prompt positive p",
@@ -44,7 +45,7 @@ class Column:
 
     heading: str
     name: str
-    """A parameter, ``size``, or nothing: a tag."""
+    """A parameter, ``size``, ``noise_record``, or nothing: a tag."""
     read: Callable[[object], Any]
     """Raises ConfigError."""
 
@@ -62,6 +63,7 @@ def fold(heading: str) -> str:
 
 
 NAMES = {fold(word): name for name, words in ALIASES.items() for word in (name, *words.split())}
+NAMES[fold(NOISE_RECORD)] = NOISE_RECORD
 
 
 def nearly(heading: str) -> str:
@@ -84,6 +86,8 @@ def make_column(heading: str, folder: Path) -> Column:
     name = NAMES.get(fold(heading), "")
     if name == "size":
         return Column(heading, name, _read_size)
+    if name == NOISE_RECORD:
+        return Column(heading, name, read_noise)
     if name in PICTURES:
         return Column(heading, name, lambda cell: _read_path(name, cell, folder))
     return Column(heading, name, PARAMETERS[name].read if name else _read_tag)

@@ -23,6 +23,7 @@ from configs.parameters import PARAMETERS
 from producer.errors import ExportRefused
 from producer.history import record
 from producer.picture import file_of
+from producer.recorded_noise import NOISE_RECORD
 from producer.table import FORMULA
 
 Rows = Callable[[], Iterable[Row[Any]]]
@@ -70,13 +71,20 @@ class Export:
 
     def lines(self) -> Iterator[list[object]]:
         """The lines of a csv, of which the first has the names."""
-        tags = list(dict.fromkeys(name for row in self.rows() for name in row.tags))
-        yield [*COLUMNS, *tags]
-        yield from (self._cells(row, tags) for row in self.rows())
+        tags, recorded = dict[str, None](), False
+        for row in self.rows():
+            tags.update(dict.fromkeys(row.tags))
+            recorded = recorded or row.noise is not None
+        names = [*COLUMNS, NOISE_RECORD] if recorded else COLUMNS
+        yield [*names, *tags]
+        yield from (self._cells(row, names, tags) for row in self.rows())
 
-    def _cells(self, row: Row[Any], tags: list[str]) -> list[object]:
-        weights = {"weights": "on" if row.weights else "off"}
-        cells = [weights[name] if name in weights else getattr(row, name) for name in COLUMNS]
+    def _cells(self, row: Row[Any], names: Iterable[str], tags: Iterable[str]) -> list[object]:
+        written = {
+            "weights": "on" if row.weights else "off",
+            NOISE_RECORD: json.encode(row.noise).decode() if row.noise else None,
+        }
+        cells = [written[name] if name in written else getattr(row, name) for name in names]
         return [self._cell(value) for value in (*cells, *(row.tags.get(name) for name in tags))]
 
     def _cell(self, value: object) -> object:

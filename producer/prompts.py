@@ -21,6 +21,7 @@ from producer.init_images import find_faults, size_from
 from producer.long_prompts import losses
 from producer.option_lines import holds_options
 from producer.problems import Report
+from producer.recorded_noise import NOISE_RECORD, find_clashes
 from producer.records import Cells, read_records
 from producer.repeats import Repeats, Watch
 from producer.source import Source
@@ -196,10 +197,11 @@ class PromptFile:
                 seen.add((name, message))
                 report.add(record.line, name, message)
             if not seen:
-                _, number, first, template = expanded
-                parameters = Parameters(**expanded.values)
+                values, number, first, template = expanded
+                noise = values.pop(NOISE_RECORD, None)
+                parameters = Parameters(**values)
                 recipe = self._recipe_of(parameters) if self._recipe_of else b""
-                yield Row(record.line, parameters, tags, None, number, first, template, recipe)
+                yield Row(record.line, parameters, tags, noise, number, first, template, recipe)
 
     def _read_cells(self, line: int, cells: Cells, report: Report) -> tuple[Values, dict[str, str]]:
         values, tags = self._defaults.copy(), Values()
@@ -241,7 +243,7 @@ class PromptFile:
             self._add_own(values)
         except InvalidParameter as error:
             return [("init_image", str(error))]
-        return list(conflicts(values))
+        return [*conflicts(values), *find_clashes(values.get(NOISE_RECORD), values)]
 
     def _add_own(self, values: Values) -> None:
         """The size of its init image or of its checkpoint, and a sampler where the checkpoint takes any.

@@ -12,7 +12,7 @@ from msgspec import ValidationError, convert, json, structs
 from sqlalchemy import Engine
 from sqlalchemy import Row as JobRow
 
-from configs.compat import ANCESTRAL, ON_GRID, Noise
+from configs.compat import Noise
 from configs.errors import ConfigError, InvalidParameter
 from configs.parameters import PARAMETERS, Parameters, conflicts, read_parameter, read_text
 from configs.plain_text import recordable
@@ -28,6 +28,7 @@ from producer.init_images import find_faults
 from producer.picture import open_picture
 from producer.problems import Report
 from producer.prompts import WARNINGS, Row
+from producer.recorded_noise import takes_noise
 from producer.show import read_record
 from producer.submit import DRAWN_SEEDS, Submission, slug
 from producer.suggestions import suggest
@@ -128,18 +129,13 @@ def change(row: Row, changes: Mapping[str, Any], roots: Roots | None) -> Row:
     for name, message in (*find_faults(values, roots), *conflicts(values)):
         raise RerunRefused(f"The job with seed {row.parameters.seed} cannot be made so: {name}: {message}.")
     noise = None if NOISE_FROM & changes.keys() else row.noise
-    if noise and not noise.get("steps") and _takes_noise(values):
+    if noise and not noise.get("steps") and takes_noise(values):
         raise RerunRefused(
             "The noise recorded of its run has none for steps that take some; add --set seed=N or random."
         )
     # A prompt that is given was made of no template.
     template = None if "prompt" in changes else row.template
     return structs.replace(row, parameters=Parameters(**values), noise=noise, template=template)
-
-
-def _takes_noise(values: Mapping[str, Any]) -> bool:
-    """Whether the originals' steps would."""
-    return values["sampler"] in ANCESTRAL or (values["eta"] > 0 and values["sampler"] in ON_GRID)
 
 
 def row_of_job(job: "JobRow[Any]") -> Row:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 from hypothesis import HealthCheck, assume, given, settings, strategies
 
+from configs.compat import Course, Mode, images
 from configs.errors import ConfigError
 from configs.parameters import PARAMETERS
 from configs.settings import get_settings
@@ -47,6 +48,8 @@ JOB = strategies.fixed_dictionaries(
         "steps": strategies.integers(1, 999),
         "weights": strategies.booleans(),
         "precision": strategies.sampled_from([None, "float16"]),
+        "tags": strategies.dictionaries(strategies.sampled_from(["größe", "=1+1", "a, b", 'the "kind"']), TEXT),
+        "compat": strategies.sampled_from([None, "compvis", "optimized"]),
     }
 )
 
@@ -58,13 +61,24 @@ def test_an_exported_csv_asks_for_the_same_jobs(
 ) -> None:
     for values in jobs:
         values.update(as_read("prompt", values["prompt"]), **as_read("negative_prompt", values["negative_prompt"]))
+        values["tags"] = {name: as_read("prompt", text)["prompt"] for name, text in values["tags"].items()}
+        values.update(in_a_run(values["compat"], values["seed"]))
     batch = str(record(home_ledger, *jobs))
     target = tmp_path_factory.mktemp("export") / "again.csv"
     rows = list(find_jobs(home_ledger.engine, wanted(home_ledger.engine, batch=batch)))
     Export(lambda: rows, Path()).write("csv", target)
     again = PromptFile(target, defaults=get_settings().job).rows()
-    asked = [[getattr(row, name) for name in COLUMNS] for row in rows]
-    assert [[getattr(row.parameters, name) for name in COLUMNS] for row in again] == asked
+    asked = [(*(getattr(row, name) for name in COLUMNS), row.tags, row.noise) for row in rows]
+    assert [(*(getattr(row.parameters, name) for name in COLUMNS), row.tags, row.noise) for row in again] == asked
+
+
+def in_a_run(mode: Mode | None, seed: int) -> dict[str, Any]:
+    """An image in the middle of a run of an original script; nothing special without a mode."""
+    if mode is None:
+        return {"noise": None, "eta": 0.0}
+    course = Course(mode=mode, sampler="DDIM", steps=20, seed=seed % 2**32, n_samples=3, n_iter=2, eta=0.5)
+    image = list(images(course, [["a", "b", "c"]]))[4]
+    return {"steps": 20, "eta": 0.5, "seed": image.seed, "noise": image.noise.record()}
 
 
 def as_read(name: str, text: str) -> dict[str, str]:
@@ -141,3 +155,24 @@ def test_a_word_is_left_out_by_a_dash_and_a_file_may_begin_with_one(promptmill: 
     assert promptmill("export", "-cat", "-out.jsonl", "--to", "jsonl").exit_code == 0
     (line,) = Path("-out.jsonl").read_text("utf-8").splitlines()
     assert "a dog" in line
+
+
+NOISE = '"{""source"":""cuda"",""start"":{""seed"":7,""draw"":0,""rows"":1,""row"":0}}"'
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (f"cat,7,,DDIM,1,{NOISE}", "noise_record: is of a compatibility mode, and compat names none"),
+        (f"cat,8,optimized,DDIM,1,{NOISE}", "seed: 8 is not the seed of the row's noise_record"),
+        (f"cat,7,optimized,DDIM,2,{NOISE}", "num_images: 2 is not 1"),
+        (f"cat,7,optimized,Euler a,1,{NOISE}", "noise_record: has no noise for the steps of Euler a"),
+        ("cat,7,optimized,DDIM,1,loud", "noise_record: is no record of noise as `promptmill export` writes it"),
+    ],
+)
+def test_noise_that_is_not_the_rows_is_refused(tmp_path: Path, promptmill: Command, row: str, sentence: str) -> None:
+    path = tmp_path / "again.csv"
+    path.write_text(f"prompt,seed,compat,sampler,num_images,noise_record\n{row}\n")
+    refused = promptmill("submit", path)
+    assert refused.exit_code == 2
+    assert f"again.csv:2: {sentence}" in refused.stderr
