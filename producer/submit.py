@@ -3,7 +3,6 @@
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, repeat
 from pathlib import Path
@@ -122,24 +121,14 @@ def record(submission: Submission, ledger: Ledger) -> BatchRow[Any]:
     """Record the batch with all its jobs, and open it; when anything stops that, nothing of it is left."""
     batch_id = ledger.create_batch(submission.batch)
     try:
-        _record_jobs(resolve_jobs(submission, batch_id), ledger)
+        jobs = resolve_jobs(submission, batch_id)
+        while part := list(islice(jobs, INSERT_SIZE)):
+            ledger.add_jobs(part)
         ledger.open_batch(batch_id)
     except BaseException:
         ledger.discard_batch(batch_id)
         raise
     return queries.find_batch(ledger.engine, str(batch_id))
-
-
-def _record_jobs(jobs: Iterator[dict[str, Any]], ledger: Ledger) -> None:
-    """A part of them is written while the next is made."""
-    with ThreadPoolExecutor(1, "record") as writer:
-        writing: Future[None] | None = None
-        while part := list(islice(jobs, INSERT_SIZE)):
-            if writing:
-                writing.result()
-            writing = writer.submit(ledger.add_jobs, part)
-        if writing:
-            writing.result()
 
 
 def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, Any]]:
