@@ -20,7 +20,7 @@ from msgspec import json
 from sqlalchemy import Row
 
 from configs.parameters import PARAMETERS
-from producer.errors import ExportRefused
+from producer.errors import ExportRefused, ExtraMissing
 from producer.history import record
 from producer.picture import file_of
 from producer.recorded_noise import NOISE_RECORD
@@ -97,6 +97,13 @@ class Export:
     def _record(self, row: Row[Any]) -> dict[str, Any]:
         return {name: value for name, value in record(row, self.root).items() if value is not None}
 
+    def _parquet(self, path: Path) -> Outcome:
+        try:
+            from producer.parquet import write_parquet
+        except ImportError as error:
+            raise ExtraMissing(f"Parquet needs {error.name}, too: pip install 'promptmill[parquet]'.") from error
+        return Outcome(write_parquet((record(row, self.root) for row in self.rows()), path))
+
     def _infotext(self, path: Path) -> Outcome:
         """What A1111 reads, of every image that carries it; a blank line between two."""
         from producer.show import read_image
@@ -158,6 +165,7 @@ class Export:
 FORMS: dict[str, Callable[[Export, Path], Outcome]] = {
     "csv": Export._csv,
     "jsonl": Export._jsonl,
+    "parquet": Export._parquet,
     "infotext": Export._infotext,
     "imagefolder": Export._folder,
     "zip": Export._zip,

@@ -11,6 +11,9 @@ from producer.commands.course import open_ledger
 from producer.commands.history import TERM, QueryCommand, Terms
 
 
+FORMS = ["csv", "jsonl", "parquet", "infotext", "imagefolder", "zip"]
+
+
 class Destination(click.Path):
     """Also one that begins with a dash, as the words of a query may."""
 
@@ -21,7 +24,7 @@ class Destination(click.Path):
 @click.command(cls=QueryCommand)
 @click.argument("query", nargs=-1, type=Terms())
 @click.argument("target", metavar="DEST", type=Destination(path_type=Path))
-@click.option("--to", "form", required=True, type=click.Choice(["csv", "jsonl", "infotext", "imagefolder", "zip"]))
+@click.option("--to", "form", required=True, type=click.Choice(FORMS))
 @click.option("--batch", help="Number or file name of a batch.")
 @click.option("--state", type=click.Choice(["queued", "running", "succeeded", "failed", "cancelled"]))
 @click.option("--safe", is_flag=True, help="In CSV, a ' before every text that a spreadsheet would take for a formula.")
@@ -30,7 +33,8 @@ def export(query: tuple[str, ...], target: Path, form: str, safe: bool, link: bo
     """Write jobs and their images to DEST, in a form that other programs take.
 
     QUERY is as for `promptmill history`. A csv, submitted again, asks for the same images. An imagefolder is what
-    Hugging Face's datasets load; a zip has the same in one file. infotext is what A1111 pastes.
+    Hugging Face's datasets load; a zip has the same in one file. parquet is for pandas, DuckDB and the
+    like. infotext is what A1111 pastes.
 
     \b
     promptmill export --batch prompts.csv --to csv again.csv

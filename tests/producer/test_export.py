@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import pyarrow
 import pytest
 from click.testing import Result
 from hypothesis import HealthCheck, assume, given, settings, strategies
+from pyarrow import parquet
 
 from configs.compat import Course, Mode, images
 from configs.errors import ConfigError
@@ -176,3 +178,35 @@ def test_noise_that_is_not_the_rows_is_refused(tmp_path: Path, promptmill: Comma
     refused = promptmill("submit", path)
     assert refused.exit_code == 2
     assert f"again.csv:2: {sentence}" in refused.stderr
+
+
+@given(jobs=strategies.lists(JOB, min_size=1, max_size=4))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_parquet_file_has_what_the_ledger_has(
+    home_ledger: Ledger, tmp_path_factory: pytest.TempPathFactory, jobs: list[dict[str, Any]]
+) -> None:
+    batch = str(record(home_ledger, *({**values, "noise": None} for values in jobs)))
+    target = tmp_path_factory.mktemp("export") / "jobs.parquet"
+    rows = list(find_jobs(home_ledger.engine, wanted(home_ledger.engine, batch=batch)))
+    Export(lambda: rows, Path()).write("parquet", target)
+    found = parquet.read_table(target).to_pylist()
+    asked = [(*(getattr(row, name) for name in COLUMNS), row.tags, row.batch, row.state.value) for row in rows]
+    assert [
+        (*(row[name] for name in COLUMNS), json.loads(row["tags"]), row["batch"], row["state"]) for row in found
+    ] == asked
+    assert [time and time.timestamp() for time in (row["finished_at"] for row in found)] == [
+        row.finished_at and pytest.approx(row.finished_at, abs=1e-5) for row in rows
+    ]
+
+
+def test_a_parquet_file_has_the_same_columns_whatever_is_in_it(
+    home_ledger: Ledger, promptmill: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.parquet.GROUP", 2)
+    record(home_ledger, *({"seed": seed} for seed in range(5)))
+    assert "Wrote 5 to " in promptmill("export", tmp_path / "all.parquet", "--to", "parquet").output
+    assert "Wrote 0 to " in promptmill("export", "seed:99", tmp_path / "none.parquet", "--to", "parquet").output
+    every, none = parquet.ParquetFile(tmp_path / "all.parquet"), parquet.ParquetFile(tmp_path / "none.parquet")
+    assert every.schema_arrow == none.schema_arrow
+    assert (every.num_row_groups, every.schema_arrow.field("seed").type) == (3, pyarrow.int64())
+    assert every.schema_arrow.field("image_created_at").type == pyarrow.timestamp("us", tz="UTC")
