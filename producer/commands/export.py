@@ -10,7 +10,6 @@ from configs.settings import get_settings
 from producer.commands.course import open_ledger
 from producer.commands.history import TERM, QueryCommand, Terms
 
-
 FORMS = ["csv", "jsonl", "parquet", "infotext", "imagefolder", "zip"]
 
 
