@@ -67,6 +67,11 @@ def indexed(query: Query, low: int, high: int) -> Iterator[Select[Any]]:
             yield ids.where(_seeds_of(low, high)) if term.field == "seed" else ids
 
 
+def within(query: Query, field: str) -> Iterator[ColumnElement[bool]]:
+    """What is asked of a column alone."""
+    return (_holds(term, _within(COLUMNS[field])) for term in query.terms if term.field == field and not term.excluded)
+
+
 def _seeds_of(low: int, high: int) -> ColumnElement[bool]:
     """The parts of the index of seeds; they are written as it has them."""
     part: ColumnElement[int] = Job.id.op(">>")(literal_column(str(SEEDS)))

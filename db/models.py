@@ -195,6 +195,7 @@ IMAGES = Table(
     _needed("created_at", Double),
     Index("image_created", "created_at"),
     Index("image_seconds", "seconds", "job_id"),
+    Index("image_bytes", "bytes", "job_id"),
     Index(
         "image_flagged",
         "job_id",

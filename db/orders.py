@@ -9,20 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, false, func, or_, select, tuple_
 
 from db import job_text
 from db.blocks import catch_up, stretches
-from db.conditions import IN_TEXT, conditions, indexed, tally_conditions
+from db.conditions import IN_TEXT, conditions, indexed, tally_conditions, within
 from db.models import IMAGES, Image, Job
 from db.passage import bounds, listed
 from db.reading import guess, read, read_by_values, snapshot
 from db.terms import Query, Value
 
 #: Jobs that the index of an order is followed for, in turns.
-FOLLOWED = (512, 4096, 16_384)
+FOLLOWED = (1024, 4096, 16_384)
 #: Jobs that are found first, and then put in order.
 FEW = 20_000
+#: Stretches of ids that are named to the database.
+PARTS = 16
 
 
 class Order(NamedTuple):
@@ -40,7 +42,7 @@ ORDERS: Mapping[str, Order] = {
     **{name: Order(Job[name], (Job[name], Job.id)) for name in ("steps", "scale")},
     "finished": Order(func.coalesce(Job.finished_at, 0.0), (Job.finished_at, Job.id), partial=True),
     "took": Order(func.coalesce(Image.seconds, 0.0), (Image.seconds, Image.job_id), partial=True),
-    "bytes": Order(func.coalesce(Image.bytes, 0)),
+    "bytes": Order(func.coalesce(Image.bytes, 0), (Image.bytes, Image.job_id), partial=True),
 }
 
 
@@ -56,34 +58,40 @@ class Page(NamedTuple):
     """What is asked for."""
 
     query: Query
-    order: Order
+    sort: str
     limit: int
     after: Place | None
     ascending: bool
 
+    @property
+    def order(self) -> Order:
+        return ORDERS[self.sort]
+
     def keys(self, *columns: ColumnElement[Any]) -> Iterator[ColumnElement[Any]]:
         return (column.asc() if self.ascending else column.desc() for column in columns)
+
+    def sorted(self, statement: Select[Any]) -> Select[Any]:
+        """In order, without an index: a database may follow that for ever, to find a few."""
+        return statement.order_by(*self.keys(self.order.value + 0, Job.id)).limit(self.limit)
 
 
 def page(engine: Engine, statement: Select[Any], asked: Page) -> Sequence[Row[Any]]:
     """The rows of a page; ``statement`` is a select of jobs, outer-joined with their images."""
     low, high = bounds(engine, asked.query)
-    near = _stretch(engine, asked.query, low, high) if asked.query.terms else (low, high)
-    ordered = statement.order_by(*asked.keys(asked.order.value, Job.id))
-    if near[1] - near[0] >= FEW and not _finds_few(engine, asked.query, *near):
-        found = _follow(engine, ordered, asked)
+    near = _stretches(engine, asked.query, low, high) if asked.query.terms else [(low, high)]
+    if sum(last - first for first, last in near) >= FEW and not _finds_few(engine, asked.query, low, high):
+        found = _follow(engine, statement, asked)
         if len(found) == asked.limit:
             return found
-    return read_by_values(engine, ordered.where(Job.id.in_(_sorted(engine, asked, *near))))
+    return read_by_values(engine, asked.sorted(statement.where(Job.id.in_(_chosen(engine, asked, near)))))
 
 
-def _stretch(engine: Engine, query: Query, low: int, high: int) -> tuple[int, int]:
-    """Between which ids the tallies leave any."""
+def _stretches(engine: Engine, query: Query, low: int, high: int) -> Sequence[tuple[int, int]]:
+    """The ids among which the tallies leave any."""
     holds, _ = tally_conditions(query)
     catch_up(engine)
     with snapshot(engine) as connection:
-        found = stretches(connection, low, high, holds)
-    return (found[0][0], found[-1][1]) if found else (0, 0)
+        return stretches(connection, low, high, holds)
 
 
 def _finds_few(engine: Engine, query: Query, low: int, high: int) -> bool:
@@ -107,7 +115,8 @@ def _follow(engine: Engine, statement: Select[Any], asked: Page) -> list[Row[Any
     wanted = statement.where(*conditions(engine, asked.query, one_by_one=True))
     for size in FOLLOWED if _can_follow(asked) else ():
         ids = _next(asked, passed, size if asked.query.terms else asked.limit)
-        found += read_by_values(engine, wanted.where(listed(engine, ids)).limit(asked.limit - len(found)))
+        rest = asked._replace(limit=asked.limit - len(found))
+        found += read_by_values(engine, rest.sorted(wanted.where(listed(engine, ids))))
         if len(found) == asked.limit or not asked.query.terms:
             break
         passed += size
@@ -125,6 +134,7 @@ def _next(asked: Page, passed: int, size: int) -> Select[Any]:
     assert asked.order.index is not None
     value, job_id = asked.order.index
     ids = select(job_id).order_by(*asked.keys(value, job_id)).offset(passed).limit(size).correlate(None)
+    ids = ids.where(*within(asked.query, asked.sort))
     if asked.order.partial:
         ids = ids.where(value > 0)
     if asked.after is None:
@@ -133,15 +143,15 @@ def _next(asked: Page, passed: int, size: int) -> Select[Any]:
     return ids.where(here > end if asked.ascending else here < end)
 
 
-def _sorted(engine: Engine, asked: Page, low: int, high: int) -> Select[Any]:
+def _chosen(engine: Engine, asked: Page, near: Sequence[tuple[int, int]]) -> Select[Any]:
     """The ids of a page, of all that the query finds."""
     # The ids alone are put in order: the rest of the rows would have to be read for every job that is passed over.
     chosen = select(Job.id).outerjoin(IMAGES, Image.job_id == Job.id).where(*conditions(engine, asked.query))
-    if asked.query.terms:
-        chosen = chosen.where(Job.id.between(low, high))
+    if asked.query.terms and len(near) <= PARTS:
+        chosen = chosen.where(or_(false(), *(Job.id.between(*ends) for ends in near)))
     if asked.after is not None:
         chosen = chosen.where(_beyond(asked.order.value, asked.after, ascending=asked.ascending))
-    return chosen.order_by(*asked.keys(asked.order.value, Job.id)).limit(asked.limit).correlate(None)
+    return asked.sorted(chosen).correlate(None)
 
 
 def _beyond(order: ColumnElement[Any], after: Place, *, ascending: bool) -> ColumnElement[bool]:

@@ -31,7 +31,7 @@ def find(
     statement = with_image(ORDERS[sort].value.label("place"))
     if sort == "id":
         return _in_order(engine, query, statement, limit, after, ascending=ascending)
-    return page(engine, statement, Page(query, ORDERS[sort], limit, after, ascending))
+    return page(engine, statement, Page(query, sort, limit, after, ascending))
 
 
 def _in_order(

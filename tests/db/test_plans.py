@@ -24,19 +24,20 @@ def ledger(home_ledger: Ledger) -> Ledger:
 
 
 @pytest.fixture
-def plan(ledger: Ledger, batch: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def plan(ledger: Ledger, batch: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """What SQLite does for a query, when a page is not found at once and nothing is rare."""
     monkeypatch.setattr("db.passage.NEXT", 2)
     monkeypatch.setattr("db.passage.RARE", -1)
+    monkeypatch.setattr("db.orders.FEW", 2)
     batch(*[{}] * 9)
     asked: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
         asked.append((statement, values))
 
-    def explain(query: str) -> str:
+    def explain(query: str, sort: str = "id") -> str:
         event.listen(ledger.engine, "before_cursor_execute", note)
-        find(ledger.engine, parse(query, 1.8e9), limit=50)
+        find(ledger.engine, parse(query, 1.8e9), limit=50, sort=sort)
         event.remove(ledger.engine, "before_cursor_execute", note)
         searches = [(statement, values) for statement, values in asked if "AS place" in statement]
         with ledger.engine.connect() as connection:
@@ -49,8 +50,14 @@ def plan(ledger: Ledger, batch: Callable[..., list[int]], monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_reads_no_whole_table(plan: Callable[[str], str], query: str) -> None:
+def test_a_query_reads_no_whole_table(plan: Callable[..., str], query: str) -> None:
     steps = plan(query)
     assert "SEARCH job" in steps
     assert not re.search(r"SCAN (job|image)\b(?! USING)", steps)
     assert "ORDER BY" not in steps
+
+
+@pytest.mark.parametrize("index", ["job_steps", "job_scale", "job_finished", "image_seconds", "image_bytes"])
+def test_a_page_in_another_order_follows_an_index(plan: Callable[..., str], index: str) -> None:
+    name = index.partition("_")[2]
+    assert f"COVERING INDEX {index}" in plan("", "took" if name == "seconds" else name)

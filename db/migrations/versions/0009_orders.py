@@ -1,4 +1,4 @@
-"""Indexes for the orders that a history is asked for: steps, scale, when a job ended, and how long its image took.
+"""Indexes for the orders of a history: steps, scale, when a job ended, how long its image took, and its bytes.
 
 Each has the id, so that a page goes on where the one before ended. A job has no end when it is recorded: the index of
 the ends costs a submit nothing.
@@ -20,3 +20,4 @@ def upgrade() -> None:
     op.create_index("job_finished", "job", ["finished_at", "id"], sqlite_where=ENDED, postgresql_where=ENDED)
     op.drop_index("image_seconds", "image")
     op.create_index("image_seconds", "image", ["seconds", "job_id"])
+    op.create_index("image_bytes", "image", ["bytes", "job_id"])
