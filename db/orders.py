@@ -31,7 +31,7 @@ class Order(NamedTuple):
     """The value that jobs are in order by, 0 where a job has none; and the value and the job's id in an index."""
 
     value: ColumnElement[Any]
-    index: tuple[ColumnElement[Any], ColumnElement[int]] | None = None
+    along: tuple[ColumnElement[Any], ColumnElement[int]] | None = None
     #: Whether jobs without a value are not in the index.
     partial: bool = False
 
@@ -126,13 +126,13 @@ def _follow(engine: Engine, statement: Select[Any], asked: Page) -> list[Row[Any
 def _can_follow(asked: Page) -> bool:
     # Those without a value come first in ascending order.
     first = asked.ascending and not (asked.after and asked.after.value)
-    return asked.order.index is not None and not (asked.order.partial and first)
+    return asked.order.along is not None and not (asked.order.partial and first)
 
 
 def _next(asked: Page, passed: int, size: int) -> Select[Any]:
     """The ids of the next jobs in the index."""
-    assert asked.order.index is not None
-    value, job_id = asked.order.index
+    assert asked.order.along is not None
+    value, job_id = asked.order.along
     ids = select(job_id).order_by(*asked.keys(value, job_id)).offset(passed).limit(size).correlate(None)
     ids = ids.where(*within(asked.query, asked.sort))
     if asked.order.partial:
