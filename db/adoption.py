@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
-from db.models import BATCHES, IMAGES, JOBS, Batch, Image, Job, JobState
+from db.models import BATCHES, IMAGES, JOBS, NOTICES, Batch, Image, Job, JobState
+from db.notices import Event
 from db.patience import patiently
 from db.reading import PAGE, read
 
@@ -30,16 +31,23 @@ def images(engine: Engine) -> Iterator[Any]:
 
 
 def adopt(engine: Engine, batch_id: int, pictures: Iterable[Mapping[str, Any]]) -> None:
-    """Record the images of a batch that is not open, let its jobs succeed and open it, in one transaction."""
+    """Record the images of a batch that is not open, let its jobs succeed and open it, in one transaction.
+
+    Nobody is told of its end.
+    """
     patiently(partial(_adopt, engine, batch_id, list(pictures)))
 
 
 def _adopt(engine: Engine, batch_id: int, pictures: Sequence[Mapping[str, Any]]) -> None:
+    now = time.time()
     with engine.begin() as connection:
         opened = update(BATCHES).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
         # A connection that breaks in a commit leaves open whether it was done.
-        if connection.execute(opened.values(submitted_at=time.time())).rowcount:
+        if connection.execute(opened.values(submitted_at=now)).rowcount:
             _write(connection, pictures)
+            # It ended elsewhere, maybe long ago.
+            told = {"batch_id": batch_id, "event": Event.ENDED.value, "claimed_until": now, "sent_at": now}
+            connection.execute(insert(NOTICES).values(told))
 
 
 def _write(connection: Connection, pictures: Sequence[Mapping[str, Any]]) -> None:

@@ -46,10 +46,16 @@ def copy_ledger(source: Engine, target: Engine) -> dict[str, Account]:
 
 def refuse_workers(engine: Engine) -> None:
     """Raises LedgerInUse where workers are alive: what they record meanwhile would not be copied."""
-    alive = (Worker.state != WorkerState.DEAD.value, Worker.seen_at > time.time() - SILENCE)
-    count = read(engine, select(func.count()).select_from(WORKERS).where(*alive))[0][0]
+    count = living_workers(engine)
     if count:
         raise LedgerInUse(f"Workers of this ledger are alive ({count}): stop them first, or give --while-running.")
+
+
+def living_workers(engine: Engine) -> int:
+    """How many workers have shown themselves lately."""
+    alive = (Worker.state != WorkerState.DEAD.value, Worker.seen_at > time.time() - SILENCE)
+    count: int = read(engine, select(func.count()).select_from(WORKERS).where(*alive))[0][0]
+    return count
 
 
 def _copy_table(origin: Connection, copy: Connection, table: Table) -> Account:

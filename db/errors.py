@@ -3,6 +3,7 @@
 LedgerError
 ├── LedgerUnreachable    wait and try again: the database cannot be opened or stays locked
 ├── LedgerTooNew         upgrade Promptmill: a newer version has migrated this ledger
+├── LedgerTooOld         upgrade the other ledger: it is only read
 ├── LedgerNotEmpty       name an empty ledger: this one would be mixed with another
 ├── LedgerInUse          stop the workers first
 ├── CopyFailed           try again: nothing was kept
@@ -23,6 +24,10 @@ class LedgerUnreachable(LedgerError):
 
 class LedgerTooNew(LedgerError):
     """Raised when the ledger's schema is one this version does not know."""
+
+
+class LedgerTooOld(LedgerError):
+    """Raised when a ledger that is only read has tables of an older version, or none."""
 
 
 class NetworkFileSystem(LedgerError):

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import NullPool
 
 from db.errors import LedgerUnreachable, NetworkFileSystem
 
@@ -54,6 +55,41 @@ def open_database(url: str) -> Engine:
         shown = parsed.render_as_string(hide_password=True)
         raise LedgerUnreachable(f"The ledger at {shown} cannot be opened: {error.orig}.") from error
     return engine
+
+
+def open_for_reading(url: str) -> Engine:
+    """An engine on somebody's ledger, of which nothing is changed or made.
+
+    Raises:
+        LedgerUnreachable: as `open_database`; or there is no such file.
+        NetworkFileSystem: as `open_database`.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() != "sqlite":
+        return open_database(url)
+    file = Path(parsed.database or "")
+    if not file.is_file():
+        raise LedgerUnreachable(f"There is no ledger at {file}: name a home, a SQLite file, or the URL of a database.")
+    if (kind := file_system(file.parent)) in NETWORK_FILE_SYSTEMS:
+        raise NetworkFileSystem(f"{file} lies on {kind}, where SQLite's locks do not hold: copy it to a local disk.")
+    driver = sqlite_driver()
+    place = f"{file.resolve().as_uri()}?mode=ro"
+    engine = create_engine("sqlite://", module=driver, creator=partial(driver.connect, place, uri=True, timeout=30),
+                           poolclass=NullPool)  # fmt: skip
+    event.listen(engine, "connect", _leave_alone)
+    event.listen(engine, "begin", _begin)
+    try:
+        with engine.connect().execution_options(readonly=True) as connection:
+            connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+    except DatabaseError as error:
+        raise LedgerUnreachable(f"{file} cannot be read as a ledger: {error.orig}.") from error
+    return engine
+
+
+def _leave_alone(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("query_only=on", "busy_timeout=30000", "trusted_schema=off", "temp_store=memory"):
+        connection.execute(f"pragma {pragma}").close()
 
 
 def sqlite_driver() -> types.ModuleType:

@@ -7,6 +7,7 @@ ProducerError
 │   ├── InvalidPromptFile
 │   ├── InvalidTemplate
 │   ├── NobodyNotified
+│   ├── NoOtherLedger
 │   ├── NoRecord
 │   ├── NoSuchModel
 │   ├── NoSuchGpu
@@ -21,6 +22,7 @@ ProducerError
 ├── ImportRefused           make room or give rights: nothing was imported
 ├── NoticeRefused           correct the address
 ├── ReportRefused           name another place
+├── MergeRefused            make room or give rights: merge again, and it goes on
 ├── ModelRefused            get another file
 ├── RemoteRefused           do as the other machine says
 ├── RequestRepeated         draw another key
@@ -96,6 +98,10 @@ class NoSuchModel(UsageError):
     """Raised when a model's name is unknown, taken, or none."""
 
 
+class MergeRefused(ProducerError):
+    """Raised when another ledger's batch cannot be brought here; those before it stay."""
+
+
 class ModelRefused(ProducerError):
     """Raised when a file is no checkpoint that can be rendered, or cannot be converted."""
 
@@ -106,6 +112,10 @@ class NoSuchTag(UsageError):
 
 class NobodyNotified(UsageError):
     """Raised when there is no address to notify."""
+
+
+class NoOtherLedger(UsageError):
+    """Raised when there is no ledger, or there are no images, where another one's should be."""
 
 
 class NoRecord(UsageError):

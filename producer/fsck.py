@@ -116,7 +116,7 @@ class Inspection:
         return bool(row and row.state is JobState.RUNNING and row.lease_until and row.lease_until < time.time())
 
     def _check_image(self, row: Row[Any]) -> Iterator[Finding]:
-        path = _inside(self.root, row.image_path)
+        path = path_inside(self.root, row.image_path)
         if path is None:
             yield _of_job("missing", row, "its path leads out of the images' folder")
         elif flaw := find_flaw(path, row, deep=self.deep):
@@ -132,7 +132,7 @@ class Inspection:
             yield Finding("miscounted", batch.id, detail=f"{self._jobs_of[batch.id]} jobs, and not {batch.total}")
 
     def _check_folder(self, batch: Row[Any]) -> Iterator[Finding]:
-        folder = _inside(self.root, f"{batch.folder}/")
+        folder = path_inside(self.root, f"{batch.folder}/")
         entries = _files(folder) if folder else iter(())
         while part := list(islice(entries, inspection.PAGE)):
             self.seen["files"] += len(part)
@@ -178,7 +178,7 @@ def _strike_out(ids: IdSet, queue: Queue) -> None:
             ids.discard(job_id)
 
 
-def _inside(root: Path, path: str) -> str | None:
+def path_inside(root: Path, path: str) -> str | None:
     """Where a path of the ledger is; None where that is not a file in a folder of the root, or such a folder."""
     found = PLACE.fullmatch(path)
     folder = found and _folder(root, found[1])
