@@ -111,8 +111,11 @@ class Ledger:
         def write() -> None:
             with self.engine.begin() as connection:
                 unopened = select(Batch.id).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
+                jobs = select(Job.id).where(Job.batch_id.in_(unopened))
+                connection.execute(delete(IMAGES).where(Image.job_id.in_(jobs)))
                 connection.execute(delete(JOBS).where(Job.batch_id.in_(unopened)))
                 connection.execute(delete(BATCHES).where(Batch.id == batch_id, Batch.submitted_at.is_(None)))
+                forget_batch(connection, batch_id)
                 forget(connection)
 
         patiently(write)
