@@ -4,7 +4,7 @@ Nothing of it is done that was not asked for: without a mode, braces are text.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random, SystemRandom
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ class Expansion:
 
     def looks_like_one(self, text: str) -> bool:
         """Whether a prompt is a template, as it seems, and is taken as text."""
-        return self._reader is None and LOOKS_LIKE_ONE.search(text) is not None
+        return self._reader is None and ("|" in text or "__" in text) and LOOKS_LIKE_ONE.search(text) is not None
 
     def _read_template(self, name: str, text: str) -> Template:
         if self._reader is None:
@@ -152,11 +152,11 @@ class Record(NamedTuple):
             return int(self.values["num_images"])
         return min(CEILING, self._prompts * self._images * self.expansion.wanted.sweeps.count)
 
-    def rows(self) -> Iterator[Expanded]:
+    def rows(self) -> Iterable[Expanded]:
         """Raises InvalidTemplate where a prompt comes out empty, or too long."""
-        if self.origin is None:
-            yield Expanded(self.values, 0, 0, None)
-            return
+        return [Expanded(self.values, 0, 0, None)] if self.origin is None else self._made_rows()
+
+    def _made_rows(self) -> Iterator[Expanded]:
         first, images, several = 0, self._images, self._prompts > 1
         for number, texts in enumerate(self._texts()):
             values = {**self.values, **_checked(texts), "num_images": images}

@@ -53,7 +53,7 @@ def has_options(line: str) -> bool:
 
 def holds_options(prompt: str) -> bool:
     """Whether a prompt has options in it that are taken for text."""
-    return INSIDE.search(prompt) is not None
+    return "--" in prompt and INSIDE.search(prompt) is not None
 
 
 def read_options(line: str, folder: Path) -> list[tuple[Column, object]]:

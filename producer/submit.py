@@ -61,6 +61,8 @@ class Submission:
     repeats: Repeats | None = None
     #: The images of all rows by width and height, where they were counted.
     sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    #: Texts of which the text encoder does not read all, where they were counted.
+    long_prompts: int = 0
     #: For each image of the rows in their order whether it becomes a job; None: all do.
     chosen: Sequence[int] | None = None
 
@@ -74,11 +76,12 @@ def check(
     priority: int = 5,
     image_format: str | None = None,
     outside: bool = False,
+    label: str | None = None,
     **flags: Any,
 ) -> Submission:
     """Read and check the whole file; nothing is recorded. ``flags`` go over the preset, and that over the settings.
 
-    outside: the file is from another machine, and its rows name no paths of this one.
+    outside: the file is from another machine, and its rows name no paths of this one. label: what messages call it.
 
     Raises:
         InvalidPromptFile: rows of it are wrong.
@@ -97,6 +100,7 @@ def check(
         expansion=expansion,
         recipe_of=contents.recipe_of,
         admit=refuse_path if outside else None,
+        label=label,
     )
     batch = NewBatch(
         name=recordable(name or prompts.name),
@@ -114,6 +118,7 @@ def check(
         contents=contents,
         repeats=prompts.repeats(),
         sizes=prompts.sizes,
+        long_prompts=prompts.long_prompts,
     )
 
 
@@ -142,8 +147,8 @@ def resolve_jobs(submission: Submission, batch_id: int) -> Iterator[dict[str, An
         for image_index, ((seed, noise), key) in enumerate(keyed, row.first):
             if next(chosen):
                 chunk = chunk_of(index, total, size)
-                own = {"seed": seed % SEEDS, "noise": noise, "content_key": key}
-                yield {**shared, "chunk": chunk, "image_index": image_index, **own}
+                own = {"chunk": chunk, "image_index": image_index, "seed": seed % SEEDS, "noise": noise}
+                yield {**shared, **own, "content_key": key}
                 index += 1
 
 
@@ -216,11 +221,7 @@ def slug(name: str) -> str:
 def _shared_values(row: Row, batch_id: int, priority: int) -> dict[str, Any]:
     values = structs.asdict(row.parameters)
     del values["num_images"]
-    return {
-        **values,
-        "batch_id": batch_id,
-        "line": row.line,
-        "priority": priority,
-        "tags": row.tags,
-        "template": row.template,
-    }
+    values |= {
+        "batch_id": batch_id, "line": row.line, "priority": priority, "tags": row.tags, "template": row.template,
+    }  # fmt: skip
+    return values
