@@ -115,20 +115,22 @@ def _print_arrivals(arrivals: "Iterable[Arrival]", outcome: str) -> None:
     """A line for each batch, and their sums. Ends with 1 when files were flawed."""
     sums: Counter[str] = Counter()
     for arrival in arrivals:
-        batch, size = arrival.batch, f"{arrival.jobs:,} jobs, {arrival.images:,} images"
-        name = f"Batch {batch.id} ({plain(batch.name)})"
-        here = (
-            f"is here already, as batch {arrival.here}"
-            if arrival.known
-            else f"{outcome} as batch {arrival.here}: {size}"
-        )
-        click.echo(f"{name} {here if arrival.here else f'is {outcome}: {size}'}.")
+        click.echo(_line(arrival, outcome))
         sums.update(arrival.counts())
+    files = f" ({sums['linked']:,} linked, {sums['copied']:,} copied, {sums['flawed']:,} missing or damaged)"
     click.echo(
-        f"{sums['batches']:,} batches {outcome}, {sums['known']:,} here already: {sums['jobs']:,} jobs, "
-        f"{sums['images']:,} images ({sums['linked']:,} linked, {sums['copied']:,} copied, {sums['flawed']:,} flawed)."
+        f"{sums['batches']:,} batches {outcome}, {sums['known']:,} here already: "
+        f"{sums['jobs']:,} jobs, {sums['images']:,} images{files if outcome == 'merged' else ''}."
     )
     if waiting := sums["waiting"]:
         click.echo(f"{waiting:,} jobs wait, and are made here from now on: have no worker make them there.")
     if sums["flawed"]:
         raise SystemExit(1)
+
+
+def _line(arrival: "Arrival", outcome: str) -> str:
+    name = f"Batch {arrival.batch.id} ({plain(arrival.batch.name)})"
+    if arrival.known:
+        return f"{name} is here already, as batch {arrival.here}."
+    here = f" as batch {arrival.here}" if arrival.here else ""
+    return f"{name} {outcome}{here}: {arrival.jobs:,} jobs, {arrival.images:,} images."
