@@ -113,7 +113,7 @@ def make_plan(submission: Submission, engine: Engine, settings: Settings, worker
         models=dict(models.most_common()),
         switches=switches,
         sizes={f"{width}x{height}": count for (width, height), count in shapes.most_common()},
-        long_prompts=submission.prompts.warnings.total,
+        long_prompts=submission.long_prompts,
         bytes_needed=needed,
         estimated=estimated,
         bytes_free=free_bytes(settings),

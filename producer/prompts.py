@@ -72,7 +72,7 @@ class PromptFile:
     Without width or height there, they are the init image's or the checkpoint's own. ``roots`` is where init images may
     lie; None is anywhere. ``expansion`` is what a record becomes before it is a row, or several. ``recipe_of`` gives
     rows their recipes; without it none is seen to repeat another. ``admit`` is asked about each parameter's cell before
-    it is read, and raises InvalidParameter.
+    it is read, and raises InvalidParameter. ``label`` is what messages call the file, when not by its path.
 
     Raises:
         InvalidPromptFile: the file cannot be opened.
@@ -88,6 +88,7 @@ class PromptFile:
         expansion: Expansion | None = None,
         recipe_of: Callable[[Parameters], bytes] | None = None,
         admit: Callable[[str, object], None] | None = None,
+        label: str | None = None,
     ) -> None:
         self._admit = admit
         self._roots = roots
@@ -98,11 +99,13 @@ class PromptFile:
         self._unheeded = set(self._expansion.wanted.sweeps.names)
         self._defaults = _read_defaults(defaults)
         self._sampler = self._defaults.pop("sampler", None)
-        self._source = Source(path)
+        self._source = Source(path, label)
         self.warnings = Report(self._source.label, WARNINGS)
         """What is not wrong, and should be known; complete once it is checked."""
         self.sizes = Counter[tuple[int, int]]()
         """Images by width and height; complete once it is checked."""
+        self.long_prompts = 0
+        """Texts of which the text encoder does not read all; complete once it is checked."""
         self.name = self._source.name
         self.sha256 = self._source.sha256
         self._like, self._given = Values(), Values()
@@ -146,6 +149,7 @@ class PromptFile:
                 continue
             for row in self._expand(record, tags, report):
                 for name, loss in losses(row.parameters):
+                    self.long_prompts += 1
                     self.warnings.add(row.line, name, loss)
                 self.sizes[row.parameters.width, row.parameters.height] += row.parameters.num_images
                 if self._watch:

@@ -27,9 +27,10 @@ class Source:
     Raises InvalidPromptFile where it cannot be opened.
     """
 
-    def __init__(self, path: Path | Literal["-"]) -> None:
+    def __init__(self, path: Path | Literal["-"], label: str | None = None) -> None:
         self.path = None if path == "-" else Path(path)
-        self.label = "stdin" if self.path is None else str(self.path)
+        self.label = label or ("stdin" if self.path is None else str(self.path))
+        """What messages call it."""
         self.last = ""
         """The line that was read last."""
         try:

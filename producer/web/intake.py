@@ -16,7 +16,7 @@ from configs.settings import Settings
 from db import queries
 from db.ledger import Ledger
 from producer.asking import asked_images, choose_once, narrow
-from producer.errors import DiskTooSmall, InvalidPromptFile, QueueUnreachable, RequestRepeated
+from producer.errors import DiskTooSmall, QueueUnreachable, RequestRepeated
 from producer.outside import refuse_path
 from producer.plan import fits_easily, make_plan
 from producer.submit import Submission, check, record
@@ -55,11 +55,8 @@ def check_upload(content: bytes, filename: str, settings: Settings, **flags: Any
     with tempfile.TemporaryDirectory(prefix="promptmill-") as folder:
         file = Path(folder, f"prompts{suffix if suffix in SUFFIXES else ''}")
         file.write_bytes(content)
-        try:
-            return check(str(file), settings, **{**flags, "name": flags.get("name") or shown, "outside": True})
-        except InvalidPromptFile as error:
-            named = [replace(problem, file=shown) for problem in error.problems]
-            raise InvalidPromptFile(named, error.total) from error
+        named = {**flags, "name": flags.get("name") or shown}
+        return check(str(file), settings, **named, outside=True, label=shown)
 
 
 def write_rows(rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -167,6 +167,14 @@ def test_a_bad_row_is_shown_in_its_place(client: TestClient) -> None:
     assert re.search(r'<td class="figure">3</td><td><strong>steps</strong>', answer.text)
 
 
+def test_what_is_odd_is_said_of_the_file_as_its_owner_knows_it(client: TestClient) -> None:
+    files = {"file": ("night.csv", b"prompt\na {red|blue} circle\n" + b"word " * 90)}
+    shown = client.post("/batch/preview", data=token(client, "/batch"), files=files).text
+    assert "night.csv:2: prompt: looks like a template" in shown
+    assert "night.csv:3: prompt: is longer than the 77 tokens" in shown
+    assert "too long for their checkpoint: 1." in shown
+
+
 def test_templates_and_sweeps_are_counted_then_submitted_once(client: TestClient, web_ledger: Ledger) -> None:
     given = {
         **token(client, "/batch"),
