@@ -210,7 +210,7 @@ def record(ledger: Ledger, root: Path, folder: Path, pictures: list[Picture]) ->
         ImportRefused: a file could not be copied.
     """
     name = recordable(folder.resolve().name or "import")
-    new = NewBatch(name=name, slug=free_slug(root, f"import-{name}"), source_sha256=_digest(pictures),
+    new = NewBatch(name=name, slug=_free_slug(root, name), source_sha256=_digest(pictures),
                    image_format=FORMATS[SUFFIXES[pictures[0].path.suffix.lower()]], total=len(pictures))  # fmt: skip
     batch_id = ledger.create_batch(new)
     place = root / f"{batch_id:04d}-{new.slug}"
@@ -233,9 +233,9 @@ def record(ledger: Ledger, root: Path, folder: Path, pictures: list[Picture]) ->
     return batch_id
 
 
-def free_slug(root: Path, name: str) -> str:
+def _free_slug(root: Path, name: str) -> str:
     """One that no folder of the root has: another ledger's files may lie there."""
-    wanted = slug(name) or "batch"
+    wanted = slug(f"import-{name}")
     return f"{wanted[:30].rstrip('-')}-{uuid4().hex[:8]}" if any(root.glob(f"*-{wanted}")) else wanted
 
 

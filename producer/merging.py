@@ -16,6 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.engine import URL, make_url
@@ -25,10 +26,10 @@ from configs.settings import PREFIX, read_settings
 from db import merging
 from db.ledger import Ledger
 from db.models import JobState
-from producer.adoption import free_slug
 from producer.errors import MergeRefused, NoOtherLedger
 from producer.fsck import path_inside
 from producer.picture import SUFFIXES, Flaw, find_flaw
+from producer.submit import slug
 
 #: Names the file that one merge at a time holds locked, in the images' folder: hosts that share a ledger share that.
 TURN = ".merging"
@@ -145,10 +146,8 @@ class Merge:
                 yield arrival
 
     def _bring(self, origin: Connection, batch: Row[Any]) -> Arrival:
-        name = free_slug(self.root, re.sub(r"^\d+-?", "", batch.folder))
-        batch_id = merging.begin_batch(self.ledger, batch, name)
+        batch_id, folder = self._begin(batch)
         arrival = Arrival(batch=batch, here=batch_id)
-        folder = self.root / f"{batch_id:04d}-{name}".rstrip("-")
         try:
             for page in merging.pages(origin, batch.id):
                 self._add(page, arrival, folder)
@@ -162,6 +161,18 @@ class Merge:
                 raise MergeRefused(f"Batch {batch.id} of the other ledger could not be brought: {error}.") from error
             raise
         return arrival
+
+    def _begin(self, batch: Row[Any]) -> tuple[int, Path]:
+        """Record a batch without jobs; returns its id and its folder, which nobody has."""
+        name = slug(re.sub(r"^\d+-?", "", batch.folder))
+        while True:
+            batch_id = merging.begin_batch(self.ledger, batch, name)
+            folder = self.root / f"{batch_id:04d}-{name}".rstrip("-")
+            if not folder.exists():
+                return batch_id, folder
+            # Another ledger's images may lie there.
+            merging.discard(self.ledger, batch_id)
+            name = f"{name[:30].rstrip('-')}-{uuid4().hex[:8]}"
 
     def _discard(self, batch_id: int) -> None:
         """Remove a batch that is not open, files first: nobody would know them without the rows."""

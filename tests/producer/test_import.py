@@ -10,6 +10,8 @@ from click.testing import Result
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from db import notices
+from db.ledger import Ledger
 from worker.images import save_image
 
 Call = Callable[..., Result]
@@ -55,6 +57,11 @@ def test_a_folder_is_imported_once(promptmill: Call, folder: Path) -> None:
     again = promptmill("history", "import", folder, "--recursive")
     assert "0 imported, 4 known already" in again.output
     assert len(rows(promptmill)) == 3
+
+
+def test_nobody_is_told_of_what_is_imported(promptmill: Call, folder: Path, home_ledger: Ledger) -> None:
+    promptmill("history", "import", folder)
+    assert not notices.ended(home_ledger.engine)
 
 
 def test_what_is_imported_is_found_and_whole(promptmill: Call, folder: Path) -> None:
