@@ -25,7 +25,7 @@ from db.tally import COUNTED_BY, tally
 from producer.query import parse
 
 Act = Callable[[], Any]
-PAGE, TRIES, FEW_TRIES, ROUNDS = 50, 20, 3, 5
+PAGE, TRIES, FEW_TRIES, ROUNDS = 50, 20, 3, 12
 #: Rows of a transaction of `promptmill submit`, and rows recorded in a round.
 RECORDED, ROUND = 5_000, 10_000
 TABLES = Path(__file__).parents[1] / "docs" / "performance.md"

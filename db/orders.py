@@ -116,7 +116,9 @@ def _follow(engine: Engine, statement: Select[Any], asked: Page) -> list[Row[Any
     for size in FOLLOWED if _can_follow(asked) else ():
         ids = _next(asked, passed, size if asked.query.terms else asked.limit)
         rest = asked._replace(limit=asked.limit - len(found))
-        found += read_by_values(engine, rest.sorted(wanted.where(listed(engine, ids))))
+        # Somebody may record a job meanwhile, and push one that is found already into the next turn.
+        new = wanted.where(Job.id.not_in([row.id for row in found]), listed(engine, ids))
+        found += read_by_values(engine, rest.sorted(new))
         if len(found) == asked.limit or not asked.query.terms:
             break
         passed += size
