@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,12 +19,14 @@ from db.session import sqlite_driver
 from tests import freezing
 from tests.conftest import on_valkey
 from tests.db.conftest import job
+from tests.preloaded import Copy
+from tests.forking import Forked
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.slow
 
 JOBS = 48
-Start = Callable[..., "subprocess.Popen[bytes]"]
+Start = Callable[..., Forked]
 #: A worker that loses its device when it renders the job with seed 5.
 LOSING = """
 import torch
@@ -49,12 +49,10 @@ main()
 def start_worker(home: Path, broker: str) -> Iterator[Start]:
     """Starts a worker process by name; what still runs at the end is killed."""
     with ExitStack() as stack:
-        log = stack.enter_context((home.parent / "workers.log").open("wb"))
 
-        def start(name: str, program: Sequence[str] = ("-m", "worker")) -> "subprocess.Popen[bytes]":
+        def start(name: str, program: Sequence[str] = ("-m", "worker")) -> Forked:
             env = {**os.environ, "PROMPTMILL_BROKER_URL": broker, "PROMPTMILL_LEASE_SECONDS": "3"}
-            argv = [sys.executable, *program, "--name", name]
-            process = stack.enter_context(subprocess.Popen(argv, env=env, stderr=log))
+            process = Forked(program, ("--name", name), env, home.parent / "workers.log")
             stack.callback(process.kill)
             return process
 
@@ -92,7 +90,7 @@ def check_exactly_once(ledger: Ledger, images: Path) -> None:
     assert files == {row.image_path for row in rows}
 
 
-def freeze(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> None:
+def freeze(worker: Forked, ledger: Ledger) -> None:
     """Stop the process between two transactions: SQLite's lock, held by a frozen process, would stop everybody."""
     while True:
         freezing.freeze(worker.pid)
@@ -165,7 +163,7 @@ def unfinished(ledger: Ledger) -> int:
     return counts[JobState.QUEUED] + counts[JobState.RUNNING]
 
 
-def supervise(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> int | None:
+def supervise(worker: Forked, ledger: Ledger) -> int | None:
     """Wait until a worker ends or has nothing left to do; its exit code, or None."""
     wait_until(lambda: worker.poll() is not None or not unfinished(ledger))
     return worker.poll()
