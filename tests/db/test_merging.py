@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from sqlalchemy import Table, func, insert, select, text, update
 
 from db import blocks, merging, notices, queries
+from db.copying import copy_ledger
 from db.errors import LedgerInUse, LedgerTooNew, LedgerTooOld, LedgerUnreachable
 from db.ledger import Ledger
 from db.migrate import open_ledger
@@ -165,6 +166,16 @@ def test_merged_ledgers_hold_the_same(
     assert [arrival.known for arrival in arrivals].count(False) == len(others)
     assert all(arrival.known for arrival in (*merge(here, there, folder), *merge(there, here, folder)))
     assert (content_of(here), content_of(there)) == (both, both)
+
+
+@given(content=CONTENT)
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.postgresql
+def test_a_copied_ledger_answers_as_the_first_one(make: Make, content: list[Any]) -> None:
+    here, there = make("sqlite"), make("postgresql")
+    fill(here, content)
+    copy_ledger(here.engine, there.engine)
+    assert (content_of(there), stats(there), found(there)) == (content_of(here), stats(here), found(here))
 
 
 @given(life=strategies.integers(0, 40))
