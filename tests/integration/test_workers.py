@@ -19,7 +19,6 @@ from db.session import sqlite_driver
 from tests import freezing
 from tests.conftest import on_valkey
 from tests.db.conftest import job
-from tests.preloaded import Copy
 from tests.forking import Forked
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
