@@ -54,6 +54,13 @@ def find_jobs(engine: Engine, ids: Sequence[int]) -> dict[int, Row[Any]]:
     return {row.id: row for row in _read(engine, _jobs().where(Job.id.in_(ids)))}
 
 
+def pictures_below(engine: Engine, folder: str) -> set[str]:
+    """The pictures in a folder that jobs begin from, or have as their mask."""
+    columns = (Job.init_image, Job.mask_image)
+    named = (select(column).where(column.startswith(f"{folder}/", autoescape=True)).distinct() for column in columns)
+    return {row[0] for statement in named for row in _read(engine, statement)}
+
+
 def waiting_jobs(engine: Engine, ids: Sequence[int], before: float) -> Sequence[Row[Any]]:
     """Those of the ids that are queued and not held back, in a batch submitted and sent before then: `LOOKED_AT`."""
     held = exists().where(Hold.batch_id == Job.batch_id, Hold.model == Job.model)

@@ -13,6 +13,7 @@ from db.ledger import Ledger
 from producer.errors import AccessRefused, UsageError
 from producer.web.access import LOOPBACK, Access
 from producer.web.app import create_app
+from producer.web.uploads import Uploads
 
 #: Requests that are answered at once; more are told to come again.
 MOST_AT_ONCE = 256
@@ -53,6 +54,7 @@ def serve(settings: Settings, ledger: Ledger, host: str, port: int, names: Seque
     """
     access = open_access(settings, host, names)
     listener = _listen(host, port)
+    Uploads(settings).tidy(ledger.engine)
     config = uvicorn.Config(
         create_app(settings, ledger, access),
         log_level="warning",

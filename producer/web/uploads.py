@@ -5,19 +5,25 @@ import io
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from PIL import Image, ImageOps
+from sqlalchemy import Engine
 
 from configs.errors import InvalidParameter
 from configs.init_images import open_picture
 from configs.settings import Settings
+from db.inspection import pictures_below
 from producer.errors import DiskTooSmall
 
 #: Bytes and pixels of a picture that is taken: twice what a side of 4096 allows.
 MOST_BYTES, MOST_PIXELS = 32 * 2**20, 2 * 4096 * 4096
+#: Seconds for which a picture is kept that nobody has used.
+DAY = 86_400.0
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,17 +40,19 @@ class Uploads:
     """Those of one home."""
 
     def __init__(self, settings: Settings) -> None:
+        self._is_own = True
         self._watermark = settings.disk_watermark_mb * 2**20
         self.folder = settings.home.expanduser().resolve() / "uploads"
         if (roots := settings.roots) and not any(self.folder.is_relative_to(root) for root in roots):
-            # Where workers may read pictures from.
-            self.folder = roots[0] / "uploads"
+            # Where workers may read pictures from, and others may keep some.
+            self.folder, self._is_own = roots[0] / "uploads", False
 
     def path(self, digest: str) -> Path:
         """Where a kept picture lies. Raises InvalidParameter where there is none."""
         found = self.folder / f"{digest}.png"
         if not DIGEST.fullmatch(digest) or not found.is_file():
             raise InvalidParameter("is not kept here any more; choose it once more")
+        found.touch()
         return found
 
     def digest_of(self, path: str | None) -> str:
@@ -74,6 +82,18 @@ class Uploads:
             upright = ImageOps.exif_transpose(image).convert(mode)
         return self._keep(upright.crop(_box(upright, crop)) if crop else upright)
 
+    def tidy(self, engine: Engine) -> int:
+        """Remove pictures that no job names and nobody has used for a day; their number."""
+        if not self._is_own:
+            return 0
+        kept, before, removed = pictures_below(engine, str(self.folder)), time.time() - DAY, 0
+        for path in self.folder.glob("*.p*"):
+            with suppress(FileNotFoundError):
+                if str(path) not in kept and path.stat().st_mtime < before:
+                    path.unlink()
+                    removed += 1
+        return removed
+
     def _keep(self, image: Image.Image) -> str:
         written = io.BytesIO()
         image.save(written, "PNG", compress_level=3)
@@ -83,7 +103,9 @@ class Uploads:
         if shutil.disk_usage(self.folder).free < self._watermark + len(content):
             raise DiskTooSmall("There is no room for the picture on the disk; make some, and send it once more.")
         path = self.folder / f"{digest}.png"
-        if not path.exists():
+        if path.exists():
+            path.touch()
+        else:
             with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as part:
                 part.write(content)
             Path(part.name).replace(path)

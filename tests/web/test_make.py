@@ -1,6 +1,7 @@
 """The pages that make images, asked in this process: what they take, and what they refuse."""
 
 import io
+import os
 import re
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from db.glimpses import INTERACTIVE
 from db.ledger import Ledger
 from db.search import Query, find, term
 from producer.web.previews import Kept, Previews
+from producer.web.uploads import Uploads
 
 
 def token(client: TestClient, page: str = "/make") -> dict[str, str]:
@@ -100,6 +102,26 @@ def test_an_upload_is_kept_cropped_under_its_digest(
     assert re.fullmatch(r"[0-9a-f]{64}\.png", path.name)
     assert (job.width, job.height) == picture_size(str(path)) == (64, 64)
     assert client.get(f"/make/upload/{path.stem}.png").status_code == 200
+
+
+def test_uploads_that_no_job_names_are_removed_after_a_day(
+    client: TestClient, web_ledger: Ledger, web_settings: Settings
+) -> None:
+    uploads = Uploads(web_settings)
+    (job,) = jobs(web_ledger, send(client, "img2img", {"init_file": ("x.png", picture((72, 64)))}, strength="0.5"))
+    left, fresh = (uploads.copy(square(web_settings.home, size)) for size in (80, 88))
+    for path in (Path(job.init_image), uploads.path(left)):
+        os.utime(path, (0, 0))
+    uploads.tidy(web_ledger.engine)
+    kept = {path.name for path in uploads.folder.iterdir()}
+    assert {Path(job.init_image).name, f"{fresh}.png"} <= kept
+    assert f"{left}.png" not in kept
+
+
+def square(folder: Path, side: int) -> Path:
+    path = folder / f"{side}.png"
+    path.write_bytes(picture((side, side)))
+    return path
 
 
 @pytest.mark.parametrize(
