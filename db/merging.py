@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Row, Select, func, insert, select, te
 
 from db.blocks import ENDED
 from db.copying import living_workers
-from db.errors import LedgerInUse, LedgerTooNew, LedgerTooOld
+from db.errors import LedgerInUse, LedgerTooNew, LedgerTooOld, NotInLedger
 from db.ledger import Ledger, NewBatch
 from db.migrate import HEAD, revision
 from db.models import BATCHES, HOLDS, IMAGES, JOBS, NOTICES, Batch, Hold, Image, Job, JobState, Notice
@@ -130,9 +130,9 @@ def _mine(batch_id: int) -> Any:
 
 
 def paths_of(engine: Engine, batch_id: int) -> Iterator[str]:
-    """The paths of a batch's images, page by page."""
-    wanted = select(Image.job_id, Image.path).join(JOBS, Job.id == Image.job_id).where(_mine(batch_id))
-    last = 0
+    """The paths of the images of a batch that is not open, page by page."""
+    made = select(Image.job_id, Image.path).join(JOBS, Job.id == Image.job_id).join(BATCHES, Batch.id == Job.batch_id)
+    wanted, last = made.where(_mine(batch_id), Batch.submitted_at.is_(None)), 0
     while page := read(engine, wanted.where(Image.job_id > last).order_by(Image.job_id).limit(PAGE)):
         yield from (row.path for row in page)
         last = page[-1].job_id
@@ -161,18 +161,30 @@ def begin_batch(ledger: Ledger, batch: Row[Any], slug: str) -> int:
 
 
 def add_page(ledger: Ledger, batch_id: int, page: Page, paths: Paths) -> list[int]:
-    """Record jobs with their images; returns the jobs' ids here, in their order."""
+    """Record jobs with their images; returns the jobs' ids here, in their order.
+
+    Raises:
+        NotInLedger: somebody has removed the batch.
+    """
     ids: list[int] = []
 
     def write() -> None:
         with ledger.engine.begin() as connection:
             # A connection that breaks in a commit leaves open whether it was done.
             if not (ids and connection.execute(select(Job.id).where(Job.id == ids[0], _mine(batch_id))).first()):
+                _stay_young(connection, batch_id)
                 ids[:] = _new_ids(connection, len(page.jobs))
                 _insert(connection, batch_id, ids, page, paths)
 
     patiently(write)
     return ids
+
+
+def _stay_young(connection: Connection, batch_id: int) -> None:
+    """Let `promptmill fsck` not take the batch for one that was left; raises NotInLedger where somebody did."""
+    unopened = (Batch.id == batch_id, Batch.submitted_at.is_(None))
+    if not connection.execute(update(BATCHES).where(*unopened).values(created_at=time.time())).rowcount:
+        raise NotInLedger("The batch that was being merged was removed meanwhile: merge again.")
 
 
 def _new_ids(connection: Connection, count: int) -> list[int]:
@@ -211,10 +223,12 @@ def open_merged(ledger: Ledger, batch_id: int, origin: Connection, batch: Row[An
 def _open(
     engine: Engine, batch_id: int, times: Mapping[str, Any], holds: list[dict[str, Any]], notices: list[dict[str, Any]]
 ) -> None:
-    unopened = update(BATCHES).where(Batch.id == batch_id, Batch.submitted_at.is_(None))
+    opened = select(Batch.id).where(Batch.id == batch_id, Batch.submitted_at.is_not(None))
     with engine.begin() as connection:
         # As in `add_page`.
-        if connection.execute(unopened.values(**times)).rowcount:
+        if not connection.execute(opened).first():
+            _stay_young(connection, batch_id)
+            connection.execute(update(BATCHES).where(Batch.id == batch_id).values(**times))
             for table, rows in ((HOLDS, holds), (NOTICES, notices)):
                 if rows:
                     connection.execute(insert(table), [{**row, "batch_id": batch_id} for row in rows])

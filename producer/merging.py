@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 
 from configs.settings import PREFIX, read_settings
 from db import merging
+from db.errors import NotInLedger
 from db.ledger import Ledger
 from db.models import JobState
 from producer.errors import MergeRefused, NoOtherLedger
@@ -140,7 +141,7 @@ class Merge:
                     yield Arrival(batch=batch, here=seen.id, known=True)
                     continue
                 if seen:
-                    self._discard(seen.id)
+                    discard(self.ledger, self.root, seen.id)
                 arrival = self._bring(origin, batch)
                 known[uid] = merging.Known(arrival.here or 0, is_open=True)
                 yield arrival
@@ -155,8 +156,13 @@ class Merge:
                 _sync(folder)
                 _sync(self.root)
             merging.open_merged(self.ledger, batch_id, origin, batch)
+        except NotInLedger:
+            # Whoever removed the batch did not know of all its files.
+            if arrival.images:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         except BaseException as error:
-            self._discard(batch_id)
+            discard(self.ledger, self.root, batch_id)
             if isinstance(error, OSError):
                 raise MergeRefused(f"Batch {batch.id} of the other ledger could not be brought: {error}.") from error
             raise
@@ -173,17 +179,6 @@ class Merge:
             # Another ledger's images may lie there.
             merging.discard(self.ledger, batch_id)
             name = f"{name[:30].rstrip('-')}-{uuid4().hex[:8]}"
-
-    def _discard(self, batch_id: int) -> None:
-        """Remove a batch that is not open, files first: nobody would know them without the rows."""
-        for path in merging.paths_of(self.ledger.engine, batch_id):
-            if found := path_inside(self.root, path):
-                file = Path(found)
-                file.unlink(missing_ok=True)
-                # When it was the last one there.
-                with suppress(OSError):
-                    file.parent.rmdir()
-        merging.discard(self.ledger, batch_id)
 
     # ---- files
 
@@ -227,6 +222,18 @@ class Merge:
     def _note(self, image: Row[Any], detail: str, arrival: Arrival) -> None:
         arrival.flawed += 1
         self.tell(f"{self.origin / image.path} is not as the other ledger says: {detail}.")
+
+
+def discard(ledger: Ledger, root: Path, batch_id: int) -> None:
+    """Remove a batch that is not open, files first: nobody would know them without the rows."""
+    for path in merging.paths_of(ledger.engine, batch_id):
+        if found := path_inside(root, path):
+            file = Path(found)
+            file.unlink(missing_ok=True)
+            # When it was the last one there.
+            with suppress(OSError):
+                file.parent.rmdir()
+    merging.discard(ledger, batch_id)
 
 
 def _path(folder: str, job_id: int, job: Row[Any], image: Row[Any]) -> str:

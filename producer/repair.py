@@ -12,6 +12,7 @@ from db.ledger import Ledger
 from db.rescue import rescue_stalled
 from producer.errors import QueueUnreachable
 from producer.fsck import Finding
+from producer.merging import discard
 from producer.queue import Queue
 
 #: Findings mended together.
@@ -99,7 +100,7 @@ class Repair:
 
     def _discard(self, found: Sequence[Finding]) -> int:
         for finding in found:
-            self.ledger.discard_batch(finding.batch_id)
+            discard(self.ledger, self.root, finding.batch_id)
         return len(found)
 
     def _remove(self, found: Sequence[Finding]) -> int:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def test_a_merge_that_died_is_begun_again(
 
     with monkeypatch.context() as patches, suppress(Killed):
         patches.setattr("db.merging.open_merged", die)
-        patches.setattr(Merge, "_discard", die)
+        patches.setattr("producer.merging.discard", die)
         full("db", "merge", tmp_path / "other")
     assert len(images(home)) == 6
     assert full("db", "merge", tmp_path / "other").exit_code == 0
@@ -175,14 +176,29 @@ def test_a_merge_that_died_is_begun_again(
 
 
 def test_fsck_discards_what_a_dead_merge_left(
-    full: Call, tmp_path: Path, home_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    full: Call, tmp_path: Path, home: Path, home_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.merging.open_merged", lambda *_: None)
     full("db", "merge", tmp_path / "other")
     with home_ledger.engine.begin() as connection:
         connection.execute(update(BATCHES).where(Batch.id == 2).values(created_at=1.0))
     assert "discarded" in full("fsck", "--repair").output
-    assert len(read(home_ledger.engine, select(Job.id))) == 4
+    assert (len(read(home_ledger.engine, select(Job.id))), len(images(home))) == (4, 3)
+
+
+def test_a_batch_that_is_removed_while_it_comes_is_told(
+    full: Call, tmp_path: Path, home: Path, home_ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch = Merge._fetch
+
+    def lose(self: Merge, *given: Any) -> None:
+        home_ledger.discard_batch(2)
+        fetch(self, *given)
+
+    monkeypatch.setattr(Merge, "_fetch", lose)
+    done = full("db", "merge", tmp_path / "other")
+    assert (done.exit_code, "removed meanwhile: merge again" in done.output) == (1, True)
+    assert (len(read(home_ledger.engine, select(BATCHES))), len(images(home))) == (1, 3)
 
 
 def test_a_folder_that_is_there_is_nobodys(full: Call, tmp_path: Path, home: Path) -> None:
