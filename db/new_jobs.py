@@ -44,7 +44,7 @@ def _column(name: str, jobs: Sequence[Mapping[str, Any]]) -> Column:
 def _insert_at_once(connection: Connection, columns: Mapping[str, Column]) -> None:
     """As few statements as can be, since SQLite lets other threads go on during each.
 
-    What all jobs share is given once: a value costs the driver as much as SQLite, and None costs it ten times that.
+    What all jobs share is given once: taking the values, None above all, costs the driver more than the insert.
     """
     # One column at least is not shared: without any there would be no rows.
     own = {name: values for name, values in columns.items() if name == "line" or not _is_one(values)}
