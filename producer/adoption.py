@@ -21,7 +21,7 @@ from sqlalchemy import Engine
 
 from configs.parameters import MAX_SEED, MAX_TEXT
 from configs.plain_text import recordable
-from db import adoption
+from db import adoption, inspection
 from db.ledger import Ledger, NewBatch
 from producer.errors import ImportRefused, PictureUnreadable
 from producer.foreign.detection import read_recipe
@@ -225,8 +225,10 @@ def record(ledger: Ledger, root: Path, folder: Path, pictures: list[Picture]) ->
         rows = [_place(picture, job_id, place) for picture, job_id in zip(pictures, ids, strict=True)]
         adoption.adopt(ledger.engine, batch_id, rows)
     except BaseException as error:
-        shutil.rmtree(place, ignore_errors=True)
         ledger.discard_batch(batch_id)
+        # It is still there when Ctrl-C came behind the commit.
+        if next(inspection.batches(ledger.engine, batch_id), None) is None:
+            shutil.rmtree(place, ignore_errors=True)
         if isinstance(error, OSError):
             raise ImportRefused(f"Nothing was imported, since a file could not be copied: {error}.") from error
         raise

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from click.testing import Result
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from db import notices
+from db import adoption, notices
 from db.ledger import Ledger
 from worker.images import save_image
 
@@ -80,6 +81,23 @@ def test_files_stay_and_their_copies_are_the_same(promptmill: Call, folder: Path
     assert {path: path.read_bytes() for path in before} == before
     copies = {path.read_bytes() for path in (home / "images/0001-import-old-pictures").iterdir()}
     assert copies == {before[folder / name] for name in ("a.png", "b.png", "c.jpg")}
+
+
+@pytest.mark.parametrize(("is_recorded", "left"), [(True, 4), (False, 0)])
+def test_an_interrupt_leaves_all_or_nothing(
+    promptmill: Call, folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch, is_recorded: bool, left: int
+) -> None:
+    adopt = adoption.adopt
+
+    def interrupted(*given: Any) -> None:
+        if is_recorded:
+            adopt(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adoption, "adopt", interrupted)
+    promptmill("history", "import", folder, "--bare")
+    assert len(promptmill("history", "--json").stdout.splitlines()) == left
+    assert len([path for path in (home / "images").rglob("*") if path.is_file()]) == left
 
 
 def test_a_dry_run_leaves_nothing(promptmill: Call, folder: Path, home: Path) -> None:
