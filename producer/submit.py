@@ -26,7 +26,7 @@ from producer.repeats import Repeats
 from producer.wanted import take_wanted
 
 #: Jobs recorded in one transaction.
-INSERT_SIZE = 5_000
+INSERT_SIZE = 10_000
 #: The last jobs of a batch go out in smaller chunks, so that every GPU gets some of them.
 TAIL, TAIL_SIZE = 64, 4
 #: Drawn seeds are this short so that people can read them out; given ones may be longer.
