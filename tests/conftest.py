@@ -11,7 +11,13 @@ from click.testing import CliRunner, Result
 from configs.settings import get_settings
 from db.ledger import Ledger
 from db.migrate import open_ledger
-from tests import postgres
+from tests import postgres, preloaded
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Modules are imported now, and no test has run."""
+    preloaded.fork_parent()
 
 
 @pytest.fixture

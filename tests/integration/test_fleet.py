@@ -23,6 +23,7 @@ from producer.fleet import Fleet
 from producer.queue import Queue
 from producer.slots import Slot
 from producer.worker_process import Site
+from tests import preloaded
 from tests.conftest import on_valkey
 from tests.db.conftest import job
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
@@ -76,7 +77,9 @@ def jobs(home_ledger: Ledger, broker: str, checkpoint_folder: Path) -> Callable[
 def make(home_ledger: Ledger, broker: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Makes fleets of so many workers on the CPU, with these settings and, if given, this program."""
 
-    def fleet(count: int, program: str | None = None, **changes: Any) -> Fleet:
+    def fleet(count: int, program: str | None = None, *, copies: bool = True, **changes: Any) -> Fleet:
+        if copies:
+            monkeypatch.setattr("producer.worker_process.start_child", preloaded.start_child)
         if program:
             monkeypatch.setattr("producer.worker_process.PROGRAM", (sys.executable, "-c", program))
         for name, value in changes.items():
@@ -127,7 +130,7 @@ def test_a_job_that_kills_its_worker_takes_no_innocent_with_it(jobs: Any, make: 
 
 def test_a_killed_workers_jobs_are_put_back_within_two_seconds_and_made_by_the_other(jobs: Any, make: Make) -> None:
     ledger = jobs(64, steps=40)
-    with make(2) as fleet:
+    with make(2, copies=False) as fleet:
         victim = fleet.workers[0]
         tend(fleet, lambda: any(row.worker == victim.name and row.state is JobState.RUNNING for row in rows(ledger)))
         name, killed = victim.name, time.monotonic()
@@ -190,7 +193,7 @@ def test_a_stopped_fleet_leaves_nothing_running_and_no_box(jobs: Any, make: Make
     from producer.interrupts import Interrupts
 
     ledger = jobs(64, steps=40)
-    with make(2) as fleet, Interrupts() as interrupts:
+    with make(2, copies=False) as fleet, Interrupts() as interrupts:
         tend(fleet, lambda: count(ledger, JobState.SUCCEEDED))
         fleet.stop(interrupts)
     assert count(ledger, JobState.RUNNING) == 0

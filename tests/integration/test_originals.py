@@ -33,7 +33,7 @@ def numbered(count: int) -> list[str]:
 
 
 def test_a_second_run_shares_the_worker_and_outlives_the_first(txt2img: Start, home: Path) -> None:
-    first = txt2img("--n_iter", 12, "--n_samples", 4, "--ddim_steps", 50)
+    first = txt2img("--n_iter", 8, "--n_samples", 4, "--ddim_steps", 20)
     wait_until(first, lambda: (home / "valkey" / "url").exists() and len(list(Path("out").rglob("*.png"))) > 0)
     second = txt2img("--n_iter", 2, "--n_samples", 2, "--ddim_steps", 2, "--prompt", "another")
     wait_until(second, (home / "outdirs" / "0002-txt2img.jsonl").exists)
