@@ -20,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -156,6 +157,10 @@ def _take_over(task: Task, streams: Sequence[int]) -> None:
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
     logging.getLogger().handlers.clear()
+    # As Python begins: for the tests, warnings are errors.
+    warnings.resetwarnings()
+    for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", category)
     os.environ.clear()
     os.environ.update(task["env"])
     os.chdir(task["cwd"])

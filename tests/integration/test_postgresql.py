@@ -1,7 +1,6 @@
 """From prompt file to image with the ledger in PostgreSQL and the queue in Redis, as on several hosts."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,7 +11,7 @@ import pytest
 from db import queries
 from db.migrate import open_ledger
 from db.models import JobState
-from tests.forking import Forked
+from tests.preloaded import Copy
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgresql]
@@ -31,14 +30,14 @@ def test_a_file_is_submitted_rendered_and_sound(
     Path("prompts.csv").write_text("prompt,seed,Kind\na cat,1,animal\na sea,2,place\n")
     small = ("--model", str(checkpoint_folder), "--steps", "2", "--width", "64", "--height", "64")
     promptmill("submit", "prompts.csv", *small)
-    worker = Forked(("-m", "worker"), ("--name", "w"), os.environ, home.parent / "worker.log")
+    worker = Copy([sys.executable, "-m", "worker", "--name", "w"], env=os.environ)
     ledger, deadline = open_ledger(postgresql_url), time.monotonic() + 120
     try:
         while queries.counts(ledger.engine, 1)[JobState.SUCCEEDED] < 2:
             assert time.monotonic() < deadline, "waited in vain"
             time.sleep(0.1)
     finally:
-        worker.send_signal(signal.SIGTERM)
+        worker.terminate()
         assert worker.wait(60) == 0
         ledger.engine.dispose()
     assert "2 images" in promptmill("fsck", "--deep")

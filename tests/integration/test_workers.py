@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,13 +21,13 @@ from db.session import sqlite_driver
 from tests import freezing
 from tests.conftest import on_valkey
 from tests.db.conftest import job
-from tests.forking import Forked
+from tests.preloaded import Copy
 from tests.worker.conftest import checkpoint_folder  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.slow
 
 JOBS = 48
-Start = Callable[..., Forked]
+Start = Callable[..., "subprocess.Popen[bytes]"]
 #: A worker that loses its device when it renders the job with seed 5.
 LOSING = """
 import torch
@@ -48,10 +50,12 @@ main()
 def start_worker(home: Path, broker: str) -> Iterator[Start]:
     """Starts a worker process by name; what still runs at the end is killed."""
     with ExitStack() as stack:
+        log = stack.enter_context((home.parent / "workers.log").open("wb"))
 
-        def start(name: str, program: Sequence[str] = ("-m", "worker")) -> Forked:
+        def start(name: str, program: Sequence[str] = ("-m", "worker")) -> "subprocess.Popen[bytes]":
             env = {**os.environ, "PROMPTMILL_BROKER_URL": broker, "PROMPTMILL_LEASE_SECONDS": "3"}
-            process = Forked(program, ("--name", name), env, home.parent / "workers.log")
+            argv = [sys.executable, *program, "--name", name]
+            process = stack.enter_context(Copy(argv, env=env, stderr=log))
             stack.callback(process.kill)
             return process
 
@@ -89,7 +93,7 @@ def check_exactly_once(ledger: Ledger, images: Path) -> None:
     assert files == {row.image_path for row in rows}
 
 
-def freeze(worker: Forked, ledger: Ledger) -> None:
+def freeze(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> None:
     """Stop the process between two transactions: SQLite's lock, held by a frozen process, would stop everybody."""
     while True:
         freezing.freeze(worker.pid)
@@ -162,7 +166,7 @@ def unfinished(ledger: Ledger) -> int:
     return counts[JobState.QUEUED] + counts[JobState.RUNNING]
 
 
-def supervise(worker: Forked, ledger: Ledger) -> int | None:
+def supervise(worker: "subprocess.Popen[bytes]", ledger: Ledger) -> int | None:
     """Wait until a worker ends or has nothing left to do; its exit code, or None."""
     wait_until(lambda: worker.poll() is not None or not unfinished(ledger))
     return worker.poll()

@@ -1,7 +1,7 @@
 """Making pictures in a browser, with one real worker for all: what a user does, and what appears."""
 
 import os
-import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from db.glimpses import Glimpse
 from db.models import JobState
 from producer.embedded import EmbeddedQueue
 from producer.glimpses import look
-from tests.forking import Forked
+from tests.preloaded import Copy
 from tests.web.conftest import Site
 
 pytestmark = pytest.mark.browser
@@ -32,13 +32,14 @@ def worker(site: Site) -> Iterator[None]:
     with EmbeddedQueue(home) as queue:
         place = {"PROMPTMILL_HOME": str(home), "PROMPTMILL_BROKER_URL": queue.url}
         quick = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        process = Forked(("-m", "worker"), ("--name", "w"), {**os.environ, **place, **quick}, home / "worker.log")
+        process = Copy([sys.executable, "-m", "worker", "--name", "w"], env={**os.environ, **place, **quick})
         yield
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(20)
         finally:
             process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
