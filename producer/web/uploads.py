@@ -40,7 +40,8 @@ class Uploads:
     """Those of one home."""
 
     def __init__(self, settings: Settings) -> None:
-        self._is_own = True
+        # Another ledger's jobs may name pictures of this home, too.
+        self._is_own = settings.database_url is None
         self._watermark = settings.disk_watermark_mb * 2**20
         self.folder = settings.home.expanduser().resolve() / "uploads"
         if (roots := settings.roots) and not any(self.folder.is_relative_to(root) for root in roots):
@@ -84,11 +85,11 @@ class Uploads:
 
     def tidy(self, engine: Engine) -> int:
         """Remove pictures that no job names and nobody has used for a day; their number."""
-        if not self._is_own:
+        if not (self._is_own and self.folder.is_dir()):
             return 0
         kept, before, removed = pictures_below(engine, str(self.folder)), time.time() - DAY, 0
         for path in self.folder.glob("*.p*"):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 if str(path) not in kept and path.stat().st_mtime < before:
                     path.unlink()
                     removed += 1
