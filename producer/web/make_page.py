@@ -97,6 +97,7 @@ def _show(
         own = made and not origin
         given |= {
             "init": uploads.digest_of(job.init_image) if own else "",
+            "mask": uploads.digest_of(job.mask_image) if own else "",
             "init_job": "" if own or not job.image_path else str(job.id),
         }
     return show_form(request, settings, ledger, kind, given, batch=batch, made=made)

@@ -158,6 +158,18 @@ def test_inpainting_needs_picture_and_mask(client: TestClient, web_ledger: Ledge
         assert mask.mode == "L"
 
 
+@pytest.mark.parametrize("kind", ["txt2img", "img2img", "inpaint"])
+def test_a_page_of_pictures_makes_them_again(client: TestClient, web_ledger: Ledger, kind: str) -> None:
+    files = {name: ("x.png", picture(colour="white")) for name in ("init_file", "mask_file") if kind != "txt2img"}
+    answer = send(client, kind, files or None, steps="5")
+    shown = client.get(answer.headers["location"]).text
+    assert "Again</button>" in shown
+    hidden = dict(re.findall(r'type="hidden" name="(init|init_job|mask)" value="([^"]*)"', shown))
+    (first,), (second,) = jobs(web_ledger, answer), jobs(web_ledger, send(client, kind, steps="5", **hidden))
+    assert (first.init_image, first.mask_image) == (second.init_image, second.mask_image)
+    assert (first.init_image is None) == (kind == "txt2img")
+
+
 def test_a_job_fills_the_form_and_lends_its_picture(client: TestClient, web_ledger: Ledger) -> None:
     (first, *_) = find(web_ledger.engine, Query((term("state", "succeeded"),)), limit=1, ascending=True)
     assert first.prompt in client.get(f"/make?from={first.id}").text
