@@ -71,9 +71,7 @@ def test_an_error_is_a_sentence(promptmill: Call, words: list[str], exit_code: i
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize(
-    "words", [["history"], ["doctor"], ["models", "list"], ["txt2img", "--prompt", "a cat", "--plms"]]
-)
+@pytest.mark.parametrize("words", [["history"], ["models", "list"], ["txt2img", "--prompt", "a cat", "--plms"]])
 def test_a_home_that_is_a_file_is_a_sentence(home: Path, promptmill: Call, words: list[str]) -> None:
     home.write_text("no folder")
     result = promptmill(*words)

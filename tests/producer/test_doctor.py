@@ -32,6 +32,13 @@ def test_a_sound_ledger_and_an_embedded_queue_are_fine(home: Path) -> None:  # n
     assert doctor.check_disk(settings).ok
 
 
+def test_a_home_that_is_a_file_is_a_fault(home: Path) -> None:
+    home.write_text("no folder")
+    found = doctor._guarded(doctor.check_queue, get_settings())
+    assert not found.ok
+    assert "cannot be used (not a directory)" in found.detail
+
+
 def test_a_full_disk_is_a_fault(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001 - settings
     monkeypatch.setenv("PROMPTMILL_DISK_WATERMARK_MB", str(10**9))
     finding = doctor.check_disk(get_settings())

@@ -72,7 +72,8 @@ def test_what_is_on_a_lost_device_fails_and_what_waits_is_given_back(
 ) -> None:
     told: list[bool] = []
     with open_engine(failing(part), max_rows=4, on_lost=lambda: told.append(True)) as engine:
-        futures = [engine.submit(make_sample(seed=seed, steps=1)) for seed in range(6)]
+        with engine._condition:  # All are there before the first is begun.
+            futures = [engine.submit(make_sample(seed=seed, steps=1)) for seed in range(6)]
         errors = [future.exception() if not future.cancelled() else None for future in wait_for(futures)]
         assert [isinstance(error, DeviceLost) for error in errors] == [True] * 2 + [False] * 4
         assert (told, {future.cancelled() for future in futures[2:]}) == ([True], {True})
