@@ -29,12 +29,14 @@ fuzz: venv
 chaos: venv
 	$(BIN)/python -m tests.chaos
 
+# The audit asks a server, which may be out of reach: it warns here, and fails `make audit`.
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGES)
 	$(BIN)/lint-imports
 	$(BIN)/pip check
+	-.ci/audit
 
 audit: venv
 	.ci/audit
