@@ -7,7 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from db.errors import LedgerTooNew, LedgerUnreachable
 from db.ledger import Ledger
-from db.session import open_database
+from db.session import CACHE, open_database
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: The newest revision. A constant, since asking Alembic for it costs more than the commands that need it.
@@ -16,14 +16,14 @@ HEAD = "0009"
 TURN = int.from_bytes(b"promptml", "big") >> 1
 
 
-def open_ledger(url: str) -> Ledger:
+def open_ledger(url: str, cache: int = CACHE) -> Ledger:
     """Open the ledger at ``url``, making or upgrading its tables where needed.
 
     Raises:
         LedgerUnreachable, NetworkFileSystem: see `db.session.open_database`.
         LedgerTooNew: a newer version of Promptmill has been here.
     """
-    engine = open_database(url)
+    engine = open_database(url, cache)
     if revision(engine) != HEAD:
         upgrade(engine)
     return Ledger(engine)

@@ -22,10 +22,11 @@ PRAGMAS = (
     "foreign_keys=on",
     "busy_timeout=30000",
     "journal_size_limit=67108864",
-    "cache_size=-32768",
     "temp_store=memory",
     "trusted_schema=off",
 )
+#: Bytes of a SQLite file in memory, for each connection: for who looks through all of it, and for who does not.
+CACHE, SMALL_CACHE = 32 * 2**20, 4 * 2**20
 #: Of a connection to PostgreSQL: a dead server or way to it is noticed, and no transaction waits or idles for ever.
 #: No statement here runs so long that compiling it would pay; a costly guess would add a tenth of a second to a page.
 SERVER = {
@@ -40,15 +41,17 @@ SERVER = {
 NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "ceph", "glusterfs"}
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, cache: int = CACHE) -> Engine:
     """An engine on the ledger at ``url``; the folder of a SQLite file is made. The schema is `db.migrate`'s affair.
+
+    cache: bytes of a SQLite file that each connection keeps in memory, at most.
 
     Raises:
         LedgerUnreachable: the URL is wrong or the database does not answer.
         NetworkFileSystem: a SQLite file would lie on a network file system.
     """
     parsed = _parse(url)
-    engine = _open_sqlite(parsed) if parsed.get_backend_name() == "sqlite" else _open_server(parsed)
+    engine = _open_sqlite(parsed, cache) if parsed.get_backend_name() == "sqlite" else _open_server(parsed)
     try:
         engine.connect().close()
     except OperationalError as error:
@@ -127,7 +130,7 @@ def _open_server(url: URL) -> Engine:
     return create_engine(url, pool_pre_ping=True, connect_args=given)
 
 
-def _open_sqlite(url: URL) -> Engine:
+def _open_sqlite(url: URL, cache: int) -> Engine:
     file = Path(url.database or ":memory:")
     folder = file.parent
     try:
@@ -138,7 +141,7 @@ def _open_sqlite(url: URL) -> Engine:
     _refuse_network(folder)
     driver = sqlite_driver()
     engine = create_engine(url, module=driver, connect_args={"timeout": 30})
-    event.listen(engine, "connect", partial(_prepare, mode=journal_mode(driver)))
+    event.listen(engine, "connect", partial(_prepare, mode=journal_mode(driver), cache=cache))
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -149,9 +152,9 @@ def _make_private(file: Path) -> None:
         file.touch(mode=0o600)
 
 
-def _prepare(connection: Any, _record: object, *, mode: str) -> None:
+def _prepare(connection: Any, _record: object, *, mode: str, cache: int) -> None:
     connection.isolation_level = None
-    for pragma in (*PRAGMAS, f"journal_mode={mode}"):
+    for pragma in (*PRAGMAS, f"cache_size=-{cache // 1024}", f"journal_mode={mode}"):
         connection.execute(f"pragma {pragma}").close()
 
 

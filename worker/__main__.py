@@ -13,6 +13,7 @@ from configs.settings import get_settings
 from db.black_box import NAME, BlackBox, box_path
 from db.errors import LedgerError
 from db.migrate import open_ledger
+from db.session import SMALL_CACHE
 from worker.errors import WorkerError
 from worker.log_lines import start_log
 
@@ -37,7 +38,7 @@ def main(name: str, concurrency: int) -> None:
         if settings.broker_url is None:
             raise ConfigError("PROMPTMILL_BROKER_URL is not set; `promptmill worker` starts a queue of its own.")
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        ledger = open_ledger(settings.ledger_url)
+        ledger = open_ledger(settings.ledger_url, SMALL_CACHE)
         with BlackBox(box_path(settings.home, name)) as box:
             # Late, since it takes seconds: a wrong setting is reported at once.
             from worker.app import Worker

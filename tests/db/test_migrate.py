@@ -13,7 +13,7 @@ from db import migrate, queries
 from db.errors import LedgerTooNew, LedgerUnreachable, NetworkFileSystem, SqliteUnfit
 from db.ledger import Ledger
 from db.models import BATCHES, IMAGES, JOBS, METADATA
-from db.session import journal_mode, open_database, sqlite_driver
+from db.session import CACHE, SMALL_CACHE, journal_mode, open_database, sqlite_driver
 from tests.db.conftest import IMAGE, job
 
 FIRST_BATCH = {
@@ -127,3 +127,11 @@ def test_a_sqlite_that_cannot_search_text_is_refused_in_a_sentence(
     monkeypatch.setattr(ScriptDirectory, "from_config", lambda _: scripts)
     with pytest.raises(SqliteUnfit, match="pip install pysqlite3"):
         migrate.open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3")
+
+
+@pytest.mark.parametrize("cache", [SMALL_CACHE, CACHE])
+def test_a_ledger_keeps_no_more_in_memory_than_it_may(sqlite_url: str, cache: int) -> None:
+    ledger = migrate.open_ledger(sqlite_url, cache)
+    with ledger.engine.connect() as connection:
+        assert connection.exec_driver_sql("pragma cache_size").scalar_one() == -cache // 1024
+    ledger.engine.dispose()
